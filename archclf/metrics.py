@@ -60,12 +60,12 @@ def predictions_table(
                  loss=-np.log(np.maximum(true, TINY)), split=_column('splits', split, len(paths)), fold=_column('folds', fold, len(paths)))
     return pd.DataFrame(table | {f'p_{label}': probabilities[:, code] for code, label in enumerate(classes)})
 
-# %% ../nbs/06b_metrics.ipynb #4cb4d06a
+# %% ../nbs/06b_metrics.ipynb #d5c6a42e
 def class_labels(
     predictions:'pd.DataFrame',  # From `predictions_table`
 ) -> list[str]:  # In the order of the probabilities
     "The classes a predictions table is about."
-    missing = {'path', 'label', 'predicted', 'confidence', 'loss'} - set(predictions)
+    missing = {'path', 'label', 'predicted', 'confidence', 'loss', 'split', 'fold'} - set(predictions)
     labels = [name[2:] for name in map(str, predictions) if name.startswith('p_')]
     if missing or not labels:
         raise ValueError(f"Not a predictions table: it has no column {min(missing, default='p_<label>')!r}; make one with predictions_table")
