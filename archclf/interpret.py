@@ -29,11 +29,11 @@ COLOURS = {  # by day and by night
 INK, QUIET, LINE, BLUE, BRICK, PAPER = (day for day, night in COLOURS.values())
 SMALL = 7.5  # size of letters in points
 
-# %% ../nbs/09_interpret.ipynb #2d58e69e
+# %% ../nbs/09_interpret.ipynb #b4eaab34
 def _figure(width, height, **kwargs):
     from matplotlib.figure import Figure
     figure = Figure((width, height), layout='constrained', facecolor=PAPER)
-    figure._repr_mimebundle_ = lambda **kwargs: {'image/png': base64.b64encode(_png(figure)).decode()}  # how a notebook shows it
+    figure._repr_mimebundle_ = lambda **kwargs: {'image/png': base64.b64encode(_png(figure)).decode()}  # shown even where no backend is
     return figure, figure.subplots(**kwargs)
 
 def _png(figure):
@@ -51,6 +51,11 @@ def _plain(axes, x='', y='', percent=''):
     axes.set_ylabel(y, size=SMALL, color=QUIET)
     for name in percent: getattr(axes, f'{name}axis').set_major_formatter(PercentFormatter(1, symbol=' %'))
 
+# %% ../nbs/09_interpret.ipynb #0d243cc6
+def _percents(*shares, digits=1):
+    if np.isnan(shares).any(): return '–'
+    return '–'.join(f'{100*share:.{digits}f}' for share in shares) + '\u00a0%'
+
 # %% ../nbs/09_interpret.ipynb #e89b218b
 def _title(axes, title): axes.set_title(title, size=SMALL + 1.5, color=INK, loc='left', parse_math=False)
 
@@ -58,13 +63,13 @@ def _require(predictions):
     probabilities(predictions)  # refuses what is no predictions table, and probabilities that are none
     if not len(predictions): raise ValueError("The predictions table is empty: predict some photos first")
 
-# %% ../nbs/09_interpret.ipynb #5245ef90
+# %% ../nbs/09_interpret.ipynb #731e78fe
 def _cell(axes, row, column, strength, text):
     from matplotlib.patches import Rectangle
     colour = BLUE if row == column else BRICK
-    axes.add_patch(Rectangle((column - .47, row - .47), .94, .94, facecolor=colour, alpha=.1 + .8*strength if text else 0, linewidth=0))
+    axes.add_patch(Rectangle((column - .47, row - .47), .94, .94, facecolor=colour, alpha=.1 + .9*strength if text else 0, linewidth=0))
     if row == column: axes.add_patch(Rectangle((column - .47, row - .47), .94, .94, fill=False, edgecolor=BLUE, linewidth=.6))
-    axes.text(column, row, text, size=min(SMALL, 28/max(1, len(text))), color=PAPER if strength > .55 else INK, ha='center', va='center_baseline')
+    axes.text(column, row, text, size=min(SMALL, 28/max(1, len(text))), color=PAPER if strength > .72 else INK, ha='center', va='center_baseline')
 
 # %% ../nbs/09_interpret.ipynb #75580ae7
 def plot_confusion(
@@ -83,12 +88,12 @@ def plot_confusion(
     _title(axes, 'Percent of each label' if normalise else 'Photos')
     return figure
 
-# %% ../nbs/09_interpret.ipynb #d0aeee1c
+# %% ../nbs/09_interpret.ipynb #4908d1d5
 def _percent(share): return '' if share == 0 else '<1' if share < .005 else f'{100*share:.0f}'
 
 def _squares(classes):
-    side, letters = len(classes)*float(np.clip(4.5/len(classes), .27, .36)), .06*max(map(len, classes))
-    figure, axes = _figure(side + letters + .5, side + .7*letters + .6)
+    side, letters = len(classes)*float(np.clip(4.5/len(classes), .27, .36)), .068*max(map(len, classes))
+    figure, axes = _figure(side + letters + .8, side + .72*letters + .5)
     _plain(axes)
     end, positions = len(classes) - .5, range(len(classes))
     axes.text(-.75, -.65, 'label', size=SMALL, color=QUIET, ha='right', va='bottom')
@@ -111,14 +116,17 @@ def most_confused(
     table = pd.DataFrame(dict(label=classes[label], predicted=classes[predicted], photos=counts[label, predicted]))
     return table.sort_values('photos', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/09_interpret.ipynb #e6f3cebe
+# %% ../nbs/09_interpret.ipynb #96f154fd
+def _ranked(predictions): return class_report(predictions).sort_values('recall', ascending=False, kind='stable')
+
+# %% ../nbs/09_interpret.ipynb #8666a30e
 def plot_classes(
     predictions:'pd.DataFrame',  # From `predictions_table`
 ) -> 'Figure':
     "Recall of every class with its interval, the best on top."
     _require(predictions)
-    rows = class_report(predictions).sort_values('recall', kind='stable', na_position='first', ignore_index=True)
-    figure, axes = _figure(2.9 + .06*rows['label'].str.len().max(), .8 + .22*len(rows))
+    rows = _ranked(predictions)[::-1].reset_index(drop=True)
+    figure, axes = _figure(2.4 + .06*rows['label'].str.len().max(), .8 + .22*len(rows))
     _plain(axes, x='share of its photos that were found', percent='x')
     axes.axvline((predictions['label'] == predictions['predicted']).mean(), color=QUIET, linewidth=.8, linestyle=(0, (2, 3)))
     axes.hlines(rows.index, rows['recall_low'], rows['recall_high'], color=np.where(rows['photos'] > 0, BLUE, 'none'), linewidth=1.4)
@@ -135,7 +143,7 @@ def _grid(axes, which):
     axes.grid(axis=which, color=LINE, linewidth=.7)
     axes.set_axisbelow(True)
 
-# %% ../nbs/09_interpret.ipynb #e70b06da
+# %% ../nbs/09_interpret.ipynb #a1738c0f
 def plot_reliability(
     predictions:'pd.DataFrame',  # From `predictions_table`
 ) -> 'Figure':
@@ -152,7 +160,7 @@ def plot_reliability(
     below.bar(rows['low'], rows['photos'], .92*(rows['high'] - rows['low']), align='edge', color=QUIET)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     _grid(axes, 'both')
-    _title(axes, f'Calibration error {expected_calibration_error(predictions):.3f}')
+    _title(axes, f'Calibration error {_percents(expected_calibration_error(predictions))}')
     return figure
 
 # %% ../nbs/09_interpret.ipynb #188781ff
@@ -161,7 +169,7 @@ def _answers(predictions, threshold):
     right = (kept['label'] == kept['predicted']).sum()
     return len(kept)/len(predictions), right/max(1, len(kept)), wilson_interval(right, len(kept))
 
-# %% ../nbs/09_interpret.ipynb #e6972d83
+# %% ../nbs/09_interpret.ipynb #e53e0dac
 def plot_coverage(
     predictions:'pd.DataFrame',  # From `predictions_table`
     threshold:float|None=None,  # Where to draw the line, None: where `choose_threshold` puts it
@@ -174,10 +182,10 @@ def plot_coverage(
     _lines(axes, predictions)
     axes.axvline(threshold, color=INK, linewidth=.8)
     coverage, accuracy, _ = _answers(predictions, threshold)
-    axes.plot([threshold]*2, [coverage, accuracy], 'o', color=INK, markersize=4)
+    axes.plot([threshold]*2, [coverage, accuracy], 'o', color=INK, markersize=4, clip_on=False)
     axes.set(xlim=(1/len(class_labels(predictions)) if threshold < 1 else 0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6))
     _grid(axes, 'y')
-    _title(axes, f'From {threshold:.1%}: {coverage:.0%} answered, {accuracy:.0%} right'.replace('%', ' %'))
+    _title(axes, f'From {_percents(threshold)}: {_percents(coverage, digits=0)} answered, {_percents(accuracy, digits=0)} right')
     return figure
 
 # %% ../nbs/09_interpret.ipynb #9e83bc1a
@@ -196,14 +204,16 @@ def _tile(path, photos, side):
 
 def _short(label, most=24): return label if len(label) <= most else label[:most - 1] + '…'
 
-# %% ../nbs/09_interpret.ipynb #d12175e2
+# %% ../nbs/09_interpret.ipynb #d299731d
 def _top(predictions, count): return predictions.sort_values('loss', ascending=False, kind='stable').head(count)
 
 def _show(axes, row, photos):
-    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect='equal')
     try: axes.imshow(_tile(row.path, photos, 160), extent=(0, 1, 0, 1))
-    except ImageError as error: axes.text(.5, .5, error.reason, color=BRICK, size=SMALL, ha='center')
-    text = f'{_short(row.label)}\n→ {_short(row.predicted)}\n{row.confidence:.0%}, loss {row.loss:.1f}'.replace('%', ' %')
+    except ImageError as error:
+        axes.set_facecolor(LINE)
+        axes.text(.5, .5, error.reason, color=INK, size=SMALL, ha='center')
+    text = f'{_short(row.label)}\n→ {_short(row.predicted)}\n{_percents(row.confidence, digits=0)}, loss {row.loss:.1f}'
     axes.set_title(text, size=SMALL - 1, color=INK, loc='left', parse_math=False)
 
 # %% ../nbs/09_interpret.ipynb #f87b548f
@@ -222,7 +232,7 @@ def plot_top_losses(
     for axes, row in zip(tiles.flat, top.itertuples()): _show(axes, row, photos)
     return figure
 
-# %% ../nbs/09_interpret.ipynb #b01e6725
+# %% ../nbs/09_interpret.ipynb #81b89ecf
 def _svg(figure, name):
     import matplotlib
     buffer, width = io.StringIO(), 72*figure.get_figwidth()
@@ -231,32 +241,30 @@ def _svg(figure, name):
     head, text = buffer.getvalue().split('viewBox=', 1)[1].split('>', 1)
     text = re.sub(r'<metadata>.*?</metadata>|<g id="[^"]*">', lambda found: '<g>' if found[0].startswith('<g') else '', text, flags=re.DOTALL)
     for colour, (day, night) in COLOURS.items(): text = text.replace(f': {day}', f': var(--{colour})')
-    size = f'min-width: {1.15*width:.0f}px; max-width: {1.75*width:.0f}px'
+    size = f'min-width: {1.2*width:.0f}px; max-width: {1.75*width:.0f}px'
     return f'<figure><svg role="img" aria-label="{name}" style="{size}" viewBox={head}>{text}</figure>'
 
-# %% ../nbs/09_interpret.ipynb #6ebc9c05
-def _percents(*shares): return '–' if np.isnan(shares).any() else '–'.join(f'{100*share:.1f}' for share in shares) + ' %'
-
-def _table(head, rows, kind=''):
+# %% ../nbs/09_interpret.ipynb #c0ebbe15
+def _table(head, rows):
     line = lambda cells, tag: '<tr>' + ''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells) + '</tr>'
-    return f'<div class="wide"><table class="{kind}">{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
+    return f'<div class="wide"><table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
 
-# %% ../nbs/09_interpret.ipynb #50affc90
+# %% ../nbs/09_interpret.ipynb #5f007550
 def _classes(predictions):
     head = 'class', 'photos', 'recall', '95 % interval', 'precision', '95 % interval', 'F1'
     rows = [(row.label, f'{row.photos:,}', _percents(row.recall), _percents(row.recall_low, row.recall_high), _percents(row.precision),
              _percents(row.precision_low, row.precision_high), '–' if np.isnan(row.f1) else f'{row.f1:.3f}')
-            for row in class_report(predictions).itertuples()]
+            for row in _ranked(predictions).itertuples()]
     return _table(head, rows)
 
-# %% ../nbs/09_interpret.ipynb #dd81f114
+# %% ../nbs/09_interpret.ipynb #3dfe1098
 def _photo(row, photos):
     try:
         buffer = io.BytesIO()
         Image.fromarray(_tile(row.path, photos, 200)).save(buffer, 'JPEG', quality=75)
         picture = f'<img alt="{html.escape(row.label)}" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
     except ImageError as error: picture = f'<span>{error.reason}</span>'
-    label, predicted, name = (html.escape(text) for text in (row.label, row.predicted, '/'.join(Path(row.path).parts[-2:])))
+    label, predicted, name = (html.escape(text) for text in (row.label, row.predicted, Path(row.path).name))
     return (f'<figure>{picture}<figcaption><b>{label}</b><br>→ {predicted}<br>{_percents(row.confidence)} sure, loss {row.loss:.1f}<br>'
             f'<small>{name}</small></figcaption></figure>')
 
@@ -281,25 +289,26 @@ def _headline(predictions, groups):
             f'from {len(predictions):,} photos of {len(numbers["classes"])} classes.{grouped} {html.escape(_measured(predictions))}</p>'
             f'<p class="quiet">Answering “{html.escape(counts.index[0])}” every time would be right for {_percents(counts.iloc[0]/len(predictions))}.</p>')
 
-# %% ../nbs/09_interpret.ipynb #256d7cf9
+# %% ../nbs/09_interpret.ipynb #dd1c8a6e
 def _facts(predictions, threshold):
     coverage, accuracy, interval = _answers(predictions, threshold)
+    chosen = 'the threshold was chosen on these photos' if accuracy >= .95 else '95\u00a0% is out of reach on these photos'
     facts = (
         (f'Answers from {_percents(threshold)} confidence on', f'{_percents(coverage)} answered',
-         f'and {_percents(accuracy)} of the answers right ({_percents(*interval)}; the threshold was chosen on these photos)'),
+         f'and {_percents(accuracy)} of the answers right ({_percents(*interval)}; {chosen})'),
         ('Calibration error', _percents(expected_calibration_error(predictions)), 'how far confidence and truth lie apart, on average'),
         ('Macro F1', f'{class_report(predictions)["f1"].mean():.3f}', 'precision and recall in one, each class weighing the same'))
     return '<dl>' + ''.join(f'<div><dt>{name}</dt><dd>{value}</dd><dd>{meaning}</dd></div>' for name, value, meaning in facts) + '</dl>'
 
-# %% ../nbs/09_interpret.ipynb #04daa481
+# %% ../nbs/09_interpret.ipynb #f20876d0
 def _sections(predictions, threshold, photos):
-    worst = most_confused(predictions).head(10)
+    mistakes = [(f'{row.label} → {row.predicted}', f'{row.photos:,}') for row in most_confused(predictions).head(10).itertuples()]
     yield 'Class by class', 'Recall: of the photos of a class, how many were found. Precision: of those given its name, how many are right.', \
         _svg(plot_classes(predictions), 'Recall of each class') + _classes(predictions)
     yield 'What is taken for what', 'A row for each label, a column for each prediction. Blue is right, brick is wrong.', \
-        _svg(plot_confusion(predictions), 'Confusion matrix') + (_table(worst.columns, worst.itertuples(index=False), 'words') if len(worst) else '')
-    yield 'Does it know when it is guessing?', 'Left: dots on the line mean that its confidence can be believed. ' \
-        'Right: how many photos it answers, and how many answers are right, when it may say “not sure”.', \
+        _svg(plot_confusion(predictions), 'Confusion matrix') + (_table(('mistake', 'photos'), mistakes) if mistakes else '')
+    yield 'Does it know when it is guessing?', 'Dots on the line of the first figure mean that its confidence can be believed. ' \
+        'The second tells how many photos it answers, and how many answers are right, if it may say “not sure”.', \
         f'<div class="pair">{_svg(plot_reliability(predictions), "Reliability")}{_svg(plot_coverage(predictions, threshold), "Coverage")}</div>'
     yield 'Where it was most wrong', 'The largest losses. Some are the classifier’s mistakes, some the label’s.', \
         '<div class="photos">' + ''.join(_photo(row, photos) for row in _top(predictions, 12).itertuples()) + '</div>'
@@ -318,11 +327,11 @@ dl div { border-top: 2px solid var(--line); padding-top: .5rem; } dd { margin: 0
 .wide, figure { overflow-x: auto; margin: 1rem 0; } svg { width: 100%; height: auto; display: block; } svg text { font-family: inherit !important; }
 """
 
-# %% ../nbs/09_interpret.ipynb #51c3d8fc
+# %% ../nbs/09_interpret.ipynb #ccabce8e
 STYLE += """
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th { font-size: .85rem; }
 th, td { text-align: right; padding: .3rem 0 .3rem 1.5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.words :is(th, td):nth-child(2), :is(th, td):first-child { text-align: left; } :is(th, td):first-child { padding-left: 0; }
+:is(th, td):first-child { text-align: left; padding-left: 0; white-space: normal; } @media (max-width: 40rem) { th, td { padding-left: .9rem; font-size: .9rem; } }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 2.5rem; align-items: start; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1.5rem 1rem; margin-top: 1rem; } .photos figure { margin: 0; }
 .photos :is(img, span) { display: grid; place-items: center; width: 100%; aspect-ratio: 1; border-radius: 3px; background: var(--line); }
