@@ -88,8 +88,8 @@ def plot_confusion(
     _title(axes, 'Percent of each label' if normalise else 'Photos')
     return figure
 
-# %% ../nbs/09_interpret.ipynb #4908d1d5
-def _percent(share): return '' if share == 0 else '<1' if share < .005 else f'{100*share:.0f}'
+# %% ../nbs/09_interpret.ipynb #f80ee927
+def _percent(share): return '' if share == 0 else '<1' if share < .01 else f'{100*share:.0f}'
 
 def _squares(classes):
     side, letters = len(classes)*float(np.clip(4.5/len(classes), .27, .36)), .068*max(map(len, classes))
@@ -232,14 +232,14 @@ def plot_top_losses(
     for axes, row in zip(tiles.flat, top.itertuples()): _show(axes, row, photos)
     return figure
 
-# %% ../nbs/09_interpret.ipynb #81b89ecf
+# %% ../nbs/09_interpret.ipynb #de0f1600
 def _svg(figure, name):
     import matplotlib
     buffer, width = io.StringIO(), 72*figure.get_figwidth()
     with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': name}):
         figure.savefig(buffer, format='svg', transparent=True, metadata={'Date': None})
     head, text = buffer.getvalue().split('viewBox=', 1)[1].split('>', 1)
-    text = re.sub(r'<metadata>.*?</metadata>|<g id="[^"]*">', lambda found: '<g>' if found[0].startswith('<g') else '', text, flags=re.DOTALL)
+    text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL).replace('<g id=', '<g data-id=')  # no id twice in a page
     for colour, (day, night) in COLOURS.items(): text = text.replace(f': {day}', f': var(--{colour})')
     size = f'min-width: {1.2*width:.0f}px; max-width: {1.75*width:.0f}px'
     return f'<figure><svg role="img" aria-label="{name}" style="{size}" viewBox={head}>{text}</figure>'
@@ -268,26 +268,27 @@ def _photo(row, photos):
     return (f'<figure>{picture}<figcaption><b>{label}</b><br>→ {predicted}<br>{_percents(row.confidence)} sure, loss {row.loss:.1f}<br>'
             f'<small>{name}</small></figcaption></figure>')
 
-# %% ../nbs/09_interpret.ipynb #df5f990d
+# %% ../nbs/09_interpret.ipynb #d7ee464c
 MEASURED = {'test': 'Measured on test photos, which had no part in training it.',
             'valid': 'Measured on validation photos, which had a part in choosing it: expect a little less on new ones.',
             'train': 'Measured on the very photos it was trained on: these numbers say nothing about new ones.'}
 
 def _measured(predictions):
     folds, splits = predictions['fold'], predictions['split'].dropna().unique()
-    if folds.notna().all(): return f'Measured by cross-validation in {folds.nunique()} folds: each photo was judged by a classifier that had not seen it.'
+    if folds.notna().all(): return f'Measured by cross-validation in {folds.nunique()} folds: each photo was judged by a classifier new to it.'
     if len(splits) == 1 and splits[0] in MEASURED: return MEASURED[splits[0]]
     if len(splits): return f'Measured on the splits {", ".join(map(str, splits))}.'
     return 'It is not recorded whether it was trained on these photos: if it was, these numbers say nothing about new ones.'
 
-# %% ../nbs/09_interpret.ipynb #ec915ac0
+# %% ../nbs/09_interpret.ipynb #9aa84c9c
 def _headline(predictions, groups):
     numbers, counts = summary(predictions, groups), predictions['label'].value_counts()
+    always = f'Answering “{html.escape(counts.index[0])}” every time would be right for {_percents(counts.iloc[0]/len(predictions))}.'
     grouped = f' They form {numbers["groups"]:,} groups of near-duplicates, and the interval counts those.' if numbers['groups'] else ''
     return (f'<p class="big">{_percents(numbers["accuracy"])} <small>right</small></p>'
             f'<p>Likely between {_percents(numbers["interval"][0])} and {_percents(numbers["interval"][1])} (95 % interval), '
             f'from {len(predictions):,} photos of {len(numbers["classes"])} classes.{grouped} {html.escape(_measured(predictions))}</p>'
-            f'<p class="quiet">Answering “{html.escape(counts.index[0])}” every time would be right for {_percents(counts.iloc[0]/len(predictions))}.</p>')
+            f'<p class="quiet">{always}</p>')
 
 # %% ../nbs/09_interpret.ipynb #dd1c8a6e
 def _facts(predictions, threshold):
@@ -313,41 +314,45 @@ def _sections(predictions, threshold, photos):
     yield 'Where it was most wrong', 'The largest losses. Some are the classifier’s mistakes, some the label’s.', \
         '<div class="photos">' + ''.join(_photo(row, photos) for row in _top(predictions, 12).itertuples()) + '</div>'
 
-# %% ../nbs/09_interpret.ipynb #80a87c52
+# %% ../nbs/09_interpret.ipynb #efa16062
 STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink); overflow-wrap: break-word;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif; }
 h1, h2 { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, "Noto Serif", Georgia, serif; font-weight: 600; line-height: 1.2; }
 h1 { font-size: 1.5rem; margin: 0 0 1.5rem; } h2 { font-size: 1.35rem; margin: 3.5rem 0 .5rem; }
-p { max-width: 42rem; margin: .6rem 0; } .quiet, small, figcaption, dt, dd + dd { color: var(--quiet); } small, figcaption, dt, dd + dd { font-size: .85rem; }
+p { max-width: 42rem; margin: .6rem 0; } .quiet, small, figcaption, dt, dd + dd { color: var(--quiet); }
+small, figcaption, dt, dd + dd { font-size: .85rem; }
 .big { font-size: clamp(2.6rem, 9vw, 4rem); line-height: 1.05; margin: 0; } .big small { font-size: .45em; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1.25rem 2rem; margin: 2rem 0 0; }
 dl div { border-top: 2px solid var(--line); padding-top: .5rem; } dd { margin: 0; font-size: 1.5rem; }
 .wide, figure { overflow-x: auto; margin: 1rem 0; } svg { width: 100%; height: auto; display: block; } svg text { font-family: inherit !important; }
 """
 
-# %% ../nbs/09_interpret.ipynb #ccabce8e
+# %% ../nbs/09_interpret.ipynb #138c117b
 STYLE += """
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th { font-size: .85rem; }
 th, td { text-align: right; padding: .3rem 0 .3rem 1.5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-:is(th, td):first-child { text-align: left; padding-left: 0; white-space: normal; } @media (max-width: 40rem) { th, td { padding-left: .9rem; font-size: .9rem; } }
+:is(th, td):first-child { text-align: left; padding-left: 0; white-space: normal; }
+@media (max-width: 40rem) { th, td { padding-left: .9rem; font-size: .9rem; } }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 2.5rem; align-items: start; }
-.photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1.5rem 1rem; margin-top: 1rem; } .photos figure { margin: 0; }
+.photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1.5rem 1rem; }
+.photos { margin-top: 1rem; } .photos figure { margin: 0; }
 .photos :is(img, span) { display: grid; place-items: center; width: 100%; aspect-ratio: 1; border-radius: 3px; background: var(--line); }
 figcaption { line-height: 1.4; margin-top: .4rem; } figcaption b { color: var(--ink); }
 """
 
-# %% ../nbs/09_interpret.ipynb #195daa1b
+# %% ../nbs/09_interpret.ipynb #eeb1852b
 def _page(title, body):
     day, night = (' '.join(f'--{name}: {colours[i]};' for name, colours in COLOURS.items()) for i in range(2))
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'">'
-            f'<style>:root {{ color-scheme: light dark; {day} }} @media (prefers-color-scheme: dark) {{ :root {{ {night} }} }}{STYLE}</style></head>\n'
+            f'<style>:root {{ color-scheme: light dark; {day} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {night} }} }}'
+            f'{STYLE}</style></head>\n'
             f'<body><h1>{html.escape(title)}</h1>\n{body}</body></html>\n')
 
-# %% ../nbs/09_interpret.ipynb #22ab3b81
+# %% ../nbs/09_interpret.ipynb #9534fc65
 def write_report(
     predictions:'pd.DataFrame',  # From `predictions_table`
     out:str|os.PathLike='report.html',  # The file to write
@@ -360,7 +365,8 @@ def write_report(
     _require(predictions)
     out, threshold = Path(out), choose_threshold(predictions)
     body = _headline(predictions, groups) + (f'<p>{html.escape(notes)}</p>' if notes else '') + _facts(predictions, threshold)
-    for name, meaning, content in _sections(predictions, threshold, photos): body += f'\n<section><h2>{name}</h2><p class="quiet">{meaning}</p>{content}</section>'
+    for name, meaning, content in _sections(predictions, threshold, photos):
+        body += f'\n<section><h2>{name}</h2><p class="quiet">{meaning}</p>{content}</section>'
     part = out.with_name(out.name + '.part')
     part.write_text(_page(title, body), encoding='utf-8')
     os.replace(part, out)

@@ -36,7 +36,17 @@ def _whiten(inputs, ridge):
     factor = cholesky(inputs.T @ inputs / (4 * len(inputs)) + ridge * eye, lower=True)  # 1/4 bounds the curvature (Boehning 1992)
     return solve_triangular(factor, eye, lower=True).T
 
-# %% ../nbs/07_probe.ipynb #cc03962f
+# %% ../nbs/07_probe.ipynb #bb18a13d
+def _minimise(inputs, whiten, ridge, onehot, counts):
+    from scipy.optimize import minimize
+    (photos, dimensions), fits, classes = inputs.shape, counts.shape[1], onehot.shape[2]
+    arguments = inputs @ whiten, ridge * whiten.T @ whiten, onehot, (counts / counts.sum(0)).astype(np.float32)[:, :, None]
+    options = {'maxiter': 1000, 'gtol': 3e-4, 'ftol': 0}
+    found = minimize(_loss_and_gradient, np.zeros((dimensions + 1) * fits * classes), arguments, jac=True, method='L-BFGS-B', options=options)
+    weights = found.x.reshape(dimensions + 1, fits, classes)
+    return np.einsum('de,efc->fcd', whiten, weights[:-1].astype(np.float32), optimize=True), weights[-1]
+
+# %% ../nbs/07_probe.ipynb #eb70a997
 def fit_heads(
     inputs:np.ndarray,  # [N, D] float32, transformed embeddings
     codes:np.ndarray,  # [N] int, the class of each photo from 0 to C - 1
@@ -44,17 +54,11 @@ def fit_heads(
     strength:float=10.,  # How strongly the photos count against the penalty: C in scikit-learn
 ) -> tuple[np.ndarray, np.ndarray]:  # Weights [F, C, D] and biases [F, C]
     "Fit logistic regressions on the same photos, each with its own photos held back."
-    from scipy.optimize import minimize
-    (photos, dimensions), fits, classes = inputs.shape, counts.shape[1], int(codes.max()) + 1
-    centre, ridge = inputs.mean(0), 1 / (strength * photos)
-    whiten = _whiten(inputs - centre, ridge)
-    onehot = np.eye(classes, dtype=np.float32)[codes][:, None]
-    arguments = (inputs - centre) @ whiten, ridge * whiten.T @ whiten, onehot, (counts / counts.sum(0)).astype(np.float32)[:, :, None]
-    start = np.zeros((dimensions + 1) * fits * classes)
-    options = {'maxiter': 1000, 'gtol': 3e-4, 'ftol': 0}
-    found = minimize(_loss_and_gradient, start, arguments, jac=True, method='L-BFGS-B', options=options).x.reshape(dimensions + 1, fits, classes)
-    weights = np.einsum('de,efc->fcd', whiten, found[:-1].astype(np.float32), optimize=True)
-    return weights, found[-1] - weights @ centre
+    from threadpoolctl import threadpool_limits
+    centre, ridge = inputs.mean(0), 1 / (strength * len(inputs))
+    onehot = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes][:, None]
+    with threadpool_limits(1): weights, biases = _minimise(inputs - centre, _whiten(inputs - centre, ridge), ridge, onehot, counts)
+    return weights, biases - weights @ centre
 
 # %% ../nbs/07_probe.ipynb #44496bfa
 def fit_out_of_fold(

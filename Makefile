@@ -1,0 +1,24 @@
+# make demo: the whole journey, offline.  make test: everything that has to hold.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test clean
+
+.venv/base: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+.venv/dev: .venv/base
+	$(BIN)/pip install --quiet -e '.[train,dev]'
+	touch $@
+
+demo: .venv/base
+	$(BIN)/archclf demo --out demo
+	@echo "(the command is $(BIN)/archclf)"
+
+test: .venv/dev
+	$(BIN)/python tools/check.py
+
+clean:
+	rm -rf .venv demo _proc _docs
