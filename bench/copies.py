@@ -4,7 +4,7 @@
 
 growth: seconds and peak memory of `near_duplicates` on synthetic hashes, each size in a process of its own: the hashes of real photos with
 every bit flipped with a chance of 22 %, in the picture and in its crops alike, so that chance neighbours are about as common as among photos.
-The exponent is that of seconds = constant x photos ** exponent; memory is what the search adds to the hashes.
+The exponent is that of CPU seconds = constant x photos ** exponent; memory is what the search adds to the hashes.
 recall: copies of real photos (half size, JPEG quality 30, mirrored, cropped) are planted among all photos; counted are those that
 land in the group of their original, and the pairs of different originals that are joined (the photos hold no near-duplicates).
 
@@ -13,10 +13,13 @@ PHOTOS holds styles8/, or the class folders themselves.
 import io
 import math
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from timing import every, jpegs, parser, print_machine, print_table, run_checked, timed
+from timing import every, jpegs, parser, print_machine, print_table, run_checked, spread, timed
 
 from archclf.dataset import hash_each, near_duplicates, perceptual_hashes
 from archclf.image import read_image
@@ -63,27 +66,25 @@ def search_once(real_file, count):
     hashes = synthetic(np.load(real_file), count)
     near_duplicates(hashes[:100])
     before = peak()
+    start = time.process_time()
     seconds = timed(near_duplicates, hashes)
-    print(seconds, peak() - before, peak())
+    print(seconds, time.process_time() - start, peak() - before, peak())
 
 
 def growth(paths, sizes, rounds):
-    import tempfile
-    from pathlib import Path
     found = {count: [] for count in sizes}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder)/'real.npy'
         np.save(file, real_hashes(paths))
         for _ in range(rounds):
             for count in sizes: found[count].append([float(word) for word in run_checked([sys.executable, __file__, '--search', file, count]).out.split()])
-    best = {count: np.median(values, axis=0) for count, values in found.items()}
+    middle = {count: np.median(values, axis=0) for count, values in found.items()}
     rows, last = [], None
-    for count, (seconds, added, whole) in best.items():
-        exponent = f"{math.log(seconds / best[last][0]) / math.log(count / last):.2f}" if last else '-'
-        spread = ' - '.join(f'{end:.2f}' for end in (min(found[count])[0], max(found[count])[0]))
-        rows.append([f'{count:,}', f'{seconds:.2f}', spread, f'{1e6 * seconds / count:.0f}', exponent, f'{added:.0f}', f'{whole:.0f}'])
+    for count, (seconds, busy, added, whole) in middle.items():
+        exponent = f"{math.log(busy / middle[last][1]) / math.log(count / last):.2f}" if last else '-'
+        rows.append([f'{count:,}', *spread([values[0] for values in found[count]]), f'{busy:.2f}', exponent, f'{added:.0f}', f'{whole:.0f}'])
         last = count
-    print_table(f'Search, {rounds} rounds', ['photos', 'seconds', 'range', 'µs a photo', 'exponent', 'added MB', 'peak MB'], rows)
+    print_table(f'Search, {rounds} rounds', ['photos', 'seconds', 'range', 'CPU seconds', 'exponent', 'added MB', 'peak MB'], rows)
 
 
 def recall(paths, planted):
