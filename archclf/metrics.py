@@ -161,18 +161,19 @@ def coverage_curve(
     photos, right = _kept(predictions, thresholds)
     return pd.DataFrame(dict(threshold=thresholds, coverage=photos/max(1, len(predictions)), accuracy=_share(right, photos)))
 
-# %% ../nbs/06b_metrics.ipynb #67cdb4f0
+# %% ../nbs/06b_metrics.ipynb #90b6e763
 def choose_threshold(
     predictions:'pd.DataFrame',  # From `predictions_table`, at least one row
     target:float=.95,  # Wanted accuracy among the answers, above 0 and below 1
 ) -> float:  # Answer when the confidence is at least this; above 1/C, three decimals
-    "The smallest threshold whose answers are right in `target` of the cases, or the best that can be vouched for."
+    "The smallest threshold whose answers are right in `target` of the cases, give or take an error, or the best that can be vouched for."
     if not 0 < target < 1: raise ValueError(f"The target is {target}: expected a share between 0 and 1, such as 0.95")
     if not len(predictions): raise ValueError("The predictions table is empty: a threshold needs photos to be measured on")
     lowest = min(1000, 1000//len(class_labels(predictions)) + 1)
     thresholds = np.arange(lowest, 1001)/1000
     photos, right = _kept(predictions, thresholds)
-    reached = (photos >= round(3/(1 - target))) & (_share(right, photos) >= target)
+    error = np.sqrt(target*(1 - target)/np.maximum(photos, 1))
+    reached = (photos >= round(3/(1 - target))) & (_share(right, photos) >= target - error)
     best = reached if reached.any() else wilson_interval(right, photos)[0]
     return float(thresholds[best.argmax()])
 
