@@ -142,7 +142,7 @@ def hash_each(
         except ImageError as error: return error
     with ThreadPoolExecutor() as pool: yield from zip(paths, pool.map(hash_or_error, paths))
 
-# %% ../nbs/04_dataset.ipynb #a0a3707f
+# %% ../nbs/04_dataset.ipynb #ca207f87
 def compute_cached(
     cache:Cache,
     paths:Mapping[str, 'str|os.PathLike'],  # `{key: path}`
@@ -156,7 +156,10 @@ def compute_cached(
     results = tqdm(each([paths[key] for key in missing]), total=len(missing), desc=description, unit='photo', delay=2)
     for key, (_, value) in zip(missing, results):
         (errors if isinstance(value, ImageError) else fresh)[key] = value
-        if len(fresh) % 64 == 0: cache.update(fresh)
+        if len(fresh) == 64:
+            cache.update(fresh)
+            known |= fresh
+            fresh = {}
     cache.update(fresh)
     return known | fresh, errors
 
