@@ -89,7 +89,7 @@ def listed(items:Sequence[str], last:str='and') -> str:
     "Items as a sentence lists them."
     return f" {last} ".join([', '.join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
-# %% ../nbs/11_app.ipynb #b5639a77
+# %% ../nbs/11_app.ipynb #194a1661
 BARS_CSS = '''
 .ac-bars { list-style: none; margin: 1.25rem 0 0; padding: 0; display: grid; gap: .5rem; font-variant-numeric: tabular-nums; }
 .ac-bars li { display: grid; grid-template-columns: minmax(6rem, 2fr) 3fr 3rem; gap: .75rem; align-items: center; line-height: 1.25; }
@@ -108,8 +108,8 @@ def bars_html(
     most:int=8,  # Bars; the classes after them share one line
 ) -> str:
     "The most probable classes as bars."
-    rows = [f'<li{" class=ac-first" if not i else ""}><span>{spoken(label)}</span><i style="--share:{share:.2%};--sure:{threshold:.2%}"></i><b>{percent(share)}</b></li>'
-            for i, (label, share) in enumerate(prediction.top(most).items())]
+    rows = [f'<li{" class=ac-first" if label == prediction.label else ""}><span>{spoken(label)}</span>'
+            f'<i style="--share:{share:.2%};--sure:{threshold:.2%}"></i><b>{percent(share)}</b></li>' for label, share in prediction.top(most).items()]
     rest = list(prediction.probabilities.values())[most:]
     more = f' The other {len(rest)} classes share {percent(sum(rest))}.' if rest else ''
     return f'<ol class="ac-bars">{"".join(rows)}</ol><p class="ac-note">From {percent(threshold)}, the thin line, it is sure.{more}</p>'

@@ -7,7 +7,7 @@ __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'Backbone', 'embed_eac
            'activation_map', 'ModelError', 'read_model', 'check_replaceable', 'save_model', 'model_card', 'Classifier',
            'classify_each', 'explain']
 
-# %% ../nbs/05_classifier.ipynb #ecbfa070
+# %% ../nbs/05_classifier.ipynb #7ba49233
 import hashlib
 import os
 import shutil
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from json import dumps, loads
 from pathlib import Path
@@ -24,7 +25,14 @@ import numpy as np
 
 from .image import ImageError, read_image, to_square
 
-# %% ../nbs/05_classifier.ipynb #dd1f4468
+# %% ../nbs/05_classifier.ipynb #0a0631f3
+def _session(model, threads):
+    from onnxruntime import InferenceSession, SessionOptions
+    options = SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
+    return InferenceSession(model, options, providers=['CPUExecutionProvider'])
+
+# %% ../nbs/05_classifier.ipynb #4e8c3e71
 class Backbone:
     "The network of a model folder: photos in, embeddings and feature maps out."
     def __init__(self,
@@ -32,11 +40,13 @@ class Backbone:
         size:int=224,  # Side of the square that the network sees, in pixels
         crop:float=1.,  # Share of the photo's shorter side that the square covers
     ):
-        from onnxruntime import InferenceSession, SessionOptions
-        options = SessionOptions()
-        options.log_severity_level = 3
-        self.session = InferenceSession(model, options, providers=['CPUExecutionProvider'])
-        self.size, self.crop, self.sha256 = size, crop, hashlib.sha256(model).hexdigest()
+        self.model, self.size, self.crop, self.sha256 = model, size, crop, hashlib.sha256(model).hexdigest()
+
+    @cached_property
+    def all_cores(self): return _session(self.model, 0)
+
+    @cached_property
+    def one_core(self): return _session(self.model, 1)
 
     def square(self, image) -> np.ndarray:  # [size, size, 3], uint8
         "What the network sees of `image` (a path, bytes, PIL image or array)."
@@ -44,35 +54,25 @@ class Backbone:
 
     def run(self, squares:np.ndarray, output:str='embedding') -> np.ndarray:  # [N, D], or [N, D, h, w] for 'features'
         "Run the network on `squares` [N, size, size, 3]."
-        return self.session.run([output], {'image': squares})[0]
+        return self.all_cores.run([output], {'image': squares})[0]
 
-# %% ../nbs/05_classifier.ipynb #e13cd6b3
-def _square_or_error(backbone, image):
-    try: return backbone.square(image)
-    except ImageError as error: return error
-
-# %% ../nbs/05_classifier.ipynb #45c19c9b
+# %% ../nbs/05_classifier.ipynb #41a09447
 def embed_each(
     backbone:Backbone,
     images:Iterable,  # Paths, bytes, PIL images or arrays
-    batch_size:int=16,  # Photos a run of the network
 ) -> Iterator[tuple]:  # `(image, embedding [D] or ImageError)` in the order of `images`
-    "Embed many photos, decoding ahead of the network."
-    images, ahead = iter(images), deque()
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        def decode(): ahead.extend((image, pool.submit(_square_or_error, backbone, image)) for image in islice(images, batch_size))
-        for _ in range(3): decode()
+    "Embed many photos, one on each core."
+    session, images, ahead, cores = backbone.one_core, iter(images), deque(), os.cpu_count() or 1
+    def embed_or_error(image):
+        try: return session.run(['embedding'], {'image': backbone.square(image)[None]})[0][0]
+        except ImageError as error: return error
+    with ThreadPoolExecutor(cores) as pool:
+        def start(count): ahead.extend((image, pool.submit(embed_or_error, image)) for image in islice(images, count))
+        start(4 * cores)
         while ahead:
-            batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
-            results = [future.result() for _, future in batch]
-            decode()
-            yield from zip([image for image, _ in batch], _embed_batch(backbone, results))
-
-# %% ../nbs/05_classifier.ipynb #082dd6ee
-def _embed_batch(backbone, results):
-    squares = [result for result in results if isinstance(result, np.ndarray)]
-    embeddings = iter(backbone.run(np.stack(squares)) if squares else ())
-    return [next(embeddings) if isinstance(result, np.ndarray) else result for result in results]
+            image, future = ahead.popleft()
+            yield image, future.result()
+            start(1)
 
 # %% ../nbs/05_classifier.ipynb #b27a54b2
 def _root_scale(embedding):

@@ -146,7 +146,7 @@ def demo(
     predict([str(out/'new')], out/'model')
     print(f"\nwrote {out/'report.html'}; to see the app: archclf app --model {out/'model'}")
 
-# %% ../nbs/13_cli.ipynb #148b17b2
+# %% ../nbs/13_cli.ipynb #88d8011e
 @app.command('app')
 def open_app(
     model: Model = None,
@@ -154,8 +154,12 @@ def open_app(
     port: Annotated[Optional[int], typer.Option(min=1, max=65535, help='Port to listen on. Left out: the first free one from 7860.')] = None,
 ):
     "Open the web page of a classifier."
+    from archclf.classifier import Classifier
+    classifier = Classifier.open(model)
     from archclf.app import serve
-    serve(model, host, port)
+    page = serve(classifier, host, port)
+    print(f'{page.local_url}  (Ctrl-C stops it)', flush=True)
+    page.block_thread()
 
 # %% ../nbs/13_cli.ipynb #4076630a
 PACKAGES = 'numpy', 'pillow', 'onnxruntime', 'scipy', 'pandas', 'matplotlib', 'gradio', 'torch', 'torchvision', 'fastai', 'timm', 'onnx'

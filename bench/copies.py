@@ -2,11 +2,12 @@
 
     python bench/copies.py [PHOTOS] [--sizes 10000 100000] [--planted 200] [--only growth,recall]
 
-growth: seconds and peak memory of `near_duplicates` on synthetic hashes, each size in a process of its own: the hashes of real photos with
-every bit flipped with a chance of 22 %, in the picture and in its crops alike, so that chance neighbours are about as common as among photos.
-The exponent is that of CPU seconds = constant x photos ** exponent; memory is what the search adds to the hashes.
-recall: copies of real photos (half size, JPEG quality 30, mirrored, cropped) are planted among all photos; counted are those that
-land in the group of their original, and the pairs of different originals that are joined (the photos hold no near-duplicates).
+growth: seconds and peak memory of `near_duplicates` on synthetic hashes, each size in a process of its own: hashes of real photos
+with 22 % of their bits flipped at random, the same bits in a picture and its crops. The exponent is that of CPU seconds = constant x
+photos ** exponent; added memory is what the search takes besides the hashes.
+recall: copies of real photos (half size, JPEG quality 30, mirrored, cropped) are planted among all photos, one kind at a time; counted
+are those that land in the group of their original. Then the pairs that are joined among the originals themselves are named, so that
+one can look whether they show the same scene or are joined by mistake.
 
 PHOTOS holds styles8/, or the class folders themselves.
 """
@@ -33,9 +34,9 @@ def crop(left, top, right, bottom):
                                      round((1 - right) * image.width), round((1 - bottom) * image.height)))
 
 
-CHANGES = {'half size': lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS), 'JPEG quality 30': lambda image: image,
-           'mirrored': ImageOps.mirror, '5 % off at each side': crop(.05, .05, .05, .05), '5 % off at the left': crop(.05, 0, 0, 0),
-           '5 % off at the bottom': crop(0, 0, 0, .05), '5 % off at a corner': crop(.05, .05, 0, 0)}
+CHANGES = {'half size': lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
+           'JPEG quality 30': lambda image: image, 'mirrored': ImageOps.mirror, '5 % off at each side': crop(.05, .05, .05, .05),
+           '5 % off at the left': crop(.05, 0, 0, 0), '5 % off at the bottom': crop(0, 0, 0, .05), '5 % off at a corner': crop(.05, .05, 0, 0)}
 
 
 def copy_hashes(path, name):
@@ -77,7 +78,9 @@ def growth(paths, sizes, rounds):
         file = Path(folder)/'real.npy'
         np.save(file, real_hashes(paths))
         for _ in range(rounds):
-            for count in sizes: found[count].append([float(word) for word in run_checked([sys.executable, __file__, '--search', file, count]).out.split()])
+            for count in sizes:
+                words = run_checked([sys.executable, __file__, '--search', file, count]).out.split()
+                found[count].append([float(word) for word in words])
     middle = {count: np.median(values, axis=0) for count, values in found.items()}
     rows, last = [], None
     for count, (seconds, busy, added, whole) in middle.items():
@@ -96,9 +99,10 @@ def recall(paths, planted):
         hits = int((group[len(originals):] == group[chosen]).sum())
         rows.append([name, f'{hits} of {len(chosen)}', f'{hits / len(chosen):.1%}'])
     print_table('Planted copies found', ['copy', 'found', 'recall'], rows)
-    sizes = np.bincount(near_duplicates(originals))
-    pairs = len(originals) * (len(originals) - 1) // 2
-    print(f'falsely joined: {int((sizes * (sizes - 1) // 2).sum())} of {pairs:,} pairs among {len(originals):,} originals')
+    group, pairs = near_duplicates(originals), len(originals) * (len(originals) - 1) // 2
+    joined = [(left, right) for left in range(len(group)) for right in left + 1 + np.flatnonzero(group[left + 1:] == group[left])]
+    print(f'joined among the originals: {len(joined)} of {pairs:,} pairs')
+    for pair in joined: print('  ' + ', '.join('/'.join(paths[index].parts[-2:]) for index in pair))
 
 
 def main(photos, sizes, planted, rounds, only):

@@ -1,11 +1,11 @@
 """Predicting: one photo in a new process, one photo in a running one, many photos, memory, and the odd files.
 
-    python bench/predict.py [PHOTOS] [--only cold,warm,batch,memory,odd] [--rounds 5]
+    python bench/predict.py [PHOTOS] [--only cold,warm,batch,memory,odd] [--rounds 3]
 
 cold: whole processes (files in the disk cache): `archclf predict`, against fastai's `load_learner` + `predict`. The learner is untrained,
 with the body of archclf's own backbone (EfficientNet-Lite0), made and exported here; without `pip install archclf[train]` its rows are left out.
 warm: `Classifier.classify(path)` in a running process, against the same work without archclf (Pillow decodes and resizes, `session.run`
-on the same session), and against fastai's `learn.predict`, photo by photo in turn.
+on the same session), photo by photo in turn, and against fastai's `learn.predict`, round by round.
 batch: `classify_each` over all photos, against what the cores allow: cores / (seconds to decode one photo + seconds of network
 for one photo), each measured in one thread, the network in the better of batches of 1 and of 16; slice by slice in turn.
 memory: peak of `archclf predict FOLDER` with 500 and with 5,000 photos (links to the same ones over and over).
@@ -13,6 +13,7 @@ odd: `archclf predict` of every file in odd/, each in a process of its own; mark
 
 PHOTOS holds styles8/ and odd/.
 """
+import os
 import sys
 import tempfile
 import warnings
@@ -66,22 +67,24 @@ def bare_square(path, size, crop):
 
 
 def bare_run(backbone, path):
-    return backbone.session.run(['embedding'], {'image': bare_square(path, backbone.size, backbone.crop)[None]})[0]
+    return backbone.all_cores.run(['embedding'], {'image': bare_square(path, backbone.size, backbone.crop)[None]})[0]
 
 
 def warm(paths, rounds, learner):
     from archclf.classifier import Classifier
     classifier, chosen = Classifier.open(), every(paths, 40)
     calls = {'decode, resize, session.run': partial(bare_run, classifier.backbone), 'Classifier.classify': classifier.classify}
+    times = {name: [] for name in calls}
+    for path in chosen: bare_run(classifier.backbone, path)  # files into the disk cache
+    learn = None
     if learner:
         from fastai.vision.all import load_learner
-        learn = load_learner(learner)
-        calls['fastai learn.predict'] = partial(fastai_predict, learn)
-    for call in calls.values(): call(chosen[0])
-    times = {name: [] for name in calls}
-    for _ in range(rounds):
-        for path in chosen:
-            for name, values in in_turn(1, {name: partial(timed, call, path) for name, call in calls.items()}).items(): times[name] += values
+        learn, times['fastai learn.predict'] = load_learner(learner), []
+        fastai_predict(learn, chosen[0])
+    for number in range(rounds):
+        for turn, path in enumerate(chosen):  # either goes first in every second turn
+            for name, call in list(calls.items())[::1 if (turn + number) % 2 else -1]: times[name].append(timed(call, path))
+        if learn: times['fastai learn.predict'] += [timed(fastai_predict, learn, path) for path in chosen]  # apart: its threads linger
     floor = times['decode, resize, session.run']
     rows = [[name, *spread([1000 * value for value in values], '{:.1f}'), f'{median(values) / median(floor):.2f}', ratio(values, floor)[0]]
             for name, values in times.items()]
@@ -105,7 +108,6 @@ def run_batches(session, squares, batch_size):
 
 
 def batch(paths, rounds, slice_size=400):
-    import os
     from archclf.classifier import Classifier, classify_each, read_model
     classifier, session = Classifier.open(), single_session(read_model()[1]['backbone.onnx'])
     square = partial(bare_square, size=classifier.backbone.size, crop=classifier.backbone.crop)
@@ -117,13 +119,15 @@ def batch(paths, rounds, slice_size=400):
         squares = np.stack([square(path) for path in sample])
         network = min(timed(run_batches, session, squares, size) for size in (1, 16)) / len(sample)
         whole = timed(lambda: [result for result in classify_each(classifier, list(part))]) / len(part)
-        for values, value in zip(rates.values(), (1 / decode, 1 / network, os.cpu_count() / (decode + network), 1 / whole)): values.append(value)
+        found = 1 / decode, 1 / network, os.cpu_count() / (decode + network), 1 / whole
+        for values, value in zip(rates.values(), found, strict=True): values.append(value)
     allowed = rates['what the cores allow']
     rows = [[name, *spread(values, '{:.1f}'), *(ratio(values, allowed) if name == 'classify_each' else ['', ''])] for name, values in rates.items()]
-    print_table(f'Many photos, {len(paths)} x {rounds} in slices of {len(slices[0])}', ['', 'photos/s', 'range', 'of what the cores allow', 'range'], rows)
+    header = ['', 'photos/s', 'range', 'of what the cores allow', 'range']
+    print_table(f'Many photos, {len(paths)} x {rounds} in slices of {len(slices[0])}', header, rows)
 
 
-def memory(paths, counts=(500, 5000)):
+def memory(paths, counts):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
@@ -143,15 +147,17 @@ def odd(folder):
     for path in files:
         run = run_process([script('archclf'), 'predict', path])
         outcome = (run.out if run.code == 0 else run.err).strip().replace(f'{path}: ', '').splitlines() or ['nothing said']
-        faults = [fault for fault, found in (('slow', run.seconds > SECONDS), ('memory', run.megabytes > MEGABYTES), 
-                                             ('traceback', 'Traceback' in run.err), ('signal', run.code < 0), ('silent', outcome == ['nothing said'])) if found]
+        checks = {'slow': run.seconds > SECONDS, 'memory': run.megabytes > MEGABYTES, 'traceback': 'Traceback' in run.err,
+                  'crash': run.code < 0, 'silent': outcome == ['nothing said']}
+        faults = ' '.join(fault for fault, found in checks.items() if found)
         marked += bool(faults)
-        rows.append([path.name, outcome[-1][:70], run.code, f'{run.seconds:.2f}', f'{run.megabytes:.0f}', ' '.join(faults)])
-    print_table(f'{len(rows)} odd files, each in its own process', ['file', 'outcome', 'exit', 'seconds', 'peak MB', 'mark'], rows)
+        rows.append([path.name, outcome[-1][:70], run.code, f'{run.seconds:.2f}', f'{run.busy:.2f}', f'{run.megabytes:.0f}', faults])
+    header = ['file', 'outcome', 'exit', 'seconds', 'CPU seconds', 'peak MB', 'mark']
+    print_table(f'{len(rows)} odd files, each in its own process', header, rows, left=2)
     print(f'{marked} marked (above {SECONDS} s or {MEGABYTES} MB, a traceback, a crash, or silence)')
 
 
-def main(photos, rounds, only):
+def main(photos, rounds, only, counts):
     print_machine()
     paths = jpegs(photos)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +166,7 @@ def main(photos, rounds, only):
         if 'cold' in only: cold(paths, rounds, learner)
         if 'warm' in only: warm(paths, rounds, learner)
     if 'batch' in only: batch(paths, rounds)
-    if 'memory' in only: memory(paths)
+    if 'memory' in only: memory(paths, counts)
     if 'odd' in only: odd(photos/'odd')
 
 
@@ -174,4 +180,5 @@ if __name__ == '__main__':
     parser = parser(__doc__)
     parser.add_argument('--only', type=parts, default=PARTS, help=','.join(PARTS))
     parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--counts', type=int, nargs='+', default=[500, 5000], help='photos in the folders of the part memory')
     main(**vars(parser.parse_args()))

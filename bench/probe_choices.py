@@ -2,9 +2,10 @@
 
     python bench/probe_choices.py [PHOTOS] [--seeds 42 43]
 
-Compared in grouped 5-fold cross-validation, temperature fitted out of fold, averaged over the seeds: squares of 7/8 of the shorter side or all of
-it, at 224 or 256 pixels; embeddings square-rooted and L2-normalised (sqrt_l2), L2-normalised (l2) or as they are (none);
-strengths; classes weighted to count alike (balanced) or not. The first run embeds all photos four times (a few minutes), later ones take embeddings from the cache.
+Compared in grouped 5-fold cross-validation, temperature fitted out of fold, averaged over the seeds: squares of 7/8 of the shorter
+side or all of it, at 224 or 256 pixels; embeddings square-rooted and L2-normalised (sqrt_l2), L2-normalised (l2) or as they are
+(none); strengths; classes weighted to count alike (balanced) or not. The first run embeds all photos four times (a few minutes),
+later ones take embeddings from the cache.
 
 PHOTOS holds styles8/, or the class folders themselves.
 """
@@ -21,7 +22,8 @@ from archclf.probe import fit_heads, fit_temperature
 
 FOLDS = 5
 SQUARES = (.875, 224), (1., 224), (.875, 256), (1., 256)
-STRENGTHS = {'sqrt_l2': (3, 10, 30), 'l2': (3, 10, 30), 'none': (.03,)}
+HEADS = [(kind, strength, balanced) for kind in ('sqrt_l2', 'l2') for strength, balanced in ((3, False), (10, False), (30, False), (10, True))]
+HEADS.append(('none', .03, False))
 
 
 def transformed(embeddings, kind):
@@ -54,15 +56,13 @@ def main(folder, seeds):
     photos, _ = scan_photos(folder)
     for crop, size in SQUARES:
         embeddings = embed_photos(photos, Backbone(backbone, size, crop))
-        for kind, strengths in STRENGTHS.items():
+        for kind, strength, balanced in HEADS:
             inputs = transformed(embeddings, kind)
-            for strength in strengths:
-                for balanced in (False, True):
-                    accuracy, recall, loss, calibration = np.mean([scores(photos, inputs, strength, balanced, seed) for seed in seeds], axis=0)
-                    rows.append([f"{'7/8' if crop < 1 else 'whole'}, {size} px", kind, strength, 'balanced' if balanced else '',
-                                 f'{accuracy:.1%}', f'{recall:.1%}', f'{loss:.3f}', f'{calibration:.3f}'])
-    header = ['square', 'transform', 'strength', 'classes', 'accuracy', 'macro recall', 'log loss', 'calibration error']
-    print_table(f'{len(photos)} photos, {FOLDS} folds, seeds {" ".join(map(str, seeds))}', header, rows)
+            accuracy, recall, loss, calibration = np.mean([scores(photos, inputs, strength, balanced, seed) for seed in seeds], axis=0)
+            rows.append([f"{'7/8' if crop < 1 else 'whole'}, {size} px", f"{kind}{', balanced' if balanced else ''}", strength,
+                         f'{accuracy:.1%}', f'{recall:.1%}', f'{loss:.3f}', f'{calibration:.3f}'])
+    header = ['square', 'transform', 'strength', 'accuracy', 'macro recall', 'log loss', 'calibration error']
+    print_table(f'{len(photos)} photos, {FOLDS} folds, seeds {" ".join(map(str, seeds))}', header, rows, left=2)
     print(f'{time.perf_counter() - start:.0f} s; one standard error of an accuracy near 0.9 is {(.9 * .1 / len(photos)) ** .5:.1%}')
 
 

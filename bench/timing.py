@@ -16,21 +16,31 @@ MEGABYTE = 2 ** 20
 class Run:
     "One finished process."
     seconds: float
+    busy: float  # CPU seconds, which other work on the machine sways less
     megabytes: float  # Peak resident memory
     code: int
     out: str
     err: str
 
 
+# Linux counts the memory of the process that starts another towards its peak: a small one in between keeps ours out of it
+LAUNCHER = """
+import os, sys, time
+start = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
+with open(sys.argv[1], 'w') as file:
+    print(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, os.waitstatus_to_exitcode(status), file=file)
+"""
+
+
 def run_process(command, env=None, unit=1 if sys.platform == 'darwin' else 1024):
     "Run `command` to its end, its peak memory taken from wait4 (which counts bytes on a Mac, kilobytes elsewhere)."
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        start = time.perf_counter()
-        process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=err, env={**os.environ, **(env or {})})
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        launcher = [sys.executable, '-I', '-S', '-c', LAUNCHER, f'{folder}/usage', *map(str, command)]
+        subprocess.run(launcher, stdout=out, stderr=err, env={**os.environ, **(env or {})}, check=True)
+        seconds, busy, memory, code = map(float, Path(folder, 'usage').read_text().split())
         texts = [file.seek(0) or file.read().decode('utf-8', 'replace') for file in (out, err)]
-    return Run(seconds, usage.ru_maxrss * unit / MEGABYTE, process.returncode, *texts)
+    return Run(seconds, busy, memory * unit / MEGABYTE, int(code), *texts)
 
 
 def run_checked(command, env=None):
@@ -65,13 +75,14 @@ def ratio(values, others):
     return spread([value / other for value, other in zip(values, others, strict=True)])
 
 
-def print_table(title, header, rows):
-    "Print rows of cells in columns: the first to the left, the others to the right."
+def print_table(title, header, rows, left=1):
+    "Print rows of cells in columns: the first `left` of them to the left, the others to the right."
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     print(f'\n{title}')
     for row in cells:
-        print('  '.join(cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths))).rstrip(), flush=True)
+        line = [cell.ljust(width) if number < left else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        print('  '.join(line).rstrip(), flush=True)
 
 
 def script(name):
@@ -82,7 +93,7 @@ def script(name):
 
 
 def parser(description):
-    "An argument parser with the photos as its first argument, and the load of the machine in the first line of output."
+    "An argument parser with the photos as its first argument."
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get('ARCHCLF_PHOTOS') or Path(__file__).resolve().parent.parent.parent/'shared'/'photos'
     default = Path(default) if Path(default).is_dir() else None
