@@ -174,26 +174,32 @@ def read_model(
     if changed: raise ModelError(f"{folder}: {changed[0]} was changed since the model was saved; copy the whole model folder again")
     return info, files
 
-# %% ../nbs/05_classifier.ipynb #e40205b5
+# %% ../nbs/05_classifier.ipynb #897dcbd2
 def _parse(folder, text):
     try:
         info = loads(text)
         version, checksum = info['version'], _checksum(text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{folder}: model.json is damaged; copy the whole model folder again") from error
     if version != FORMAT_VERSION:
         raise ModelError(f"{folder}: model format {version}, this archclf reads format {FORMAT_VERSION}; upgrade with `pip install -U archclf`")
     if info['checksum'] != checksum: raise ModelError(f"{folder}: model.json was changed since the model was saved; copy the whole model folder again")
     return info
 
-# %% ../nbs/05_classifier.ipynb #373aa5cc
+# %% ../nbs/05_classifier.ipynb #4035e06a
 def check_replaceable(folder:'str|os.PathLike'):
     "Refuse to write a model where something else is."
     folder = Path(folder)
-    if folder.exists() and not (folder/'model.json').is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ModelError(f"{folder}: exists and is not a model folder; choose another name or remove it")
+    others = sorted({path.name for path in folder.iterdir()} - {'model.json', *FILES}) if folder.is_dir() else [folder.name] * folder.exists()
+    if others or folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder/'model.json'):
+        held = f", it holds {others[0]}" if others else ''
+        raise ModelError(f"{folder}: exists and is not a model folder{held}; choose another name or move it away")
 
-# %% ../nbs/05_classifier.ipynb #39a3bd5a
+
+def _is_ours(path):
+    return path.is_file() and b'"format": "archclf"' in path.read_bytes()
+
+# %% ../nbs/05_classifier.ipynb #79d02194
 def save_model(
     folder:'str|os.PathLike',  # Where to write; an older model folder there is replaced
     backbone:bytes,  # The content of `backbone.onnx`
@@ -210,18 +216,22 @@ def save_model(
             'sha256': {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     text = dumps(info, indent=1, ensure_ascii=False)
     files['model.json'] = text.replace('"checksum": "' + '0' * 64, f'"checksum": "{_checksum(text)}').encode()
-    return _write_folder(Path(folder), files)
+    _write_folder(Path(folder), files)
+    return Path(folder)
 
-# %% ../nbs/05_classifier.ipynb #5e171c1a
+# %% ../nbs/05_classifier.ipynb #e946d1e6
 def _write_folder(folder, files):
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
         new, old = Path(temporary)/'new', Path(temporary)/'old'
         new.mkdir()
         for name, data in files.items(): (new/name).write_bytes(data)
         if folder.exists(): folder.rename(old)
-        new.rename(folder)
-    return folder
+        try: new.rename(folder)
+        except BaseException:
+            if old.exists(): old.rename(folder)
+            raise
 
 # %% ../nbs/05_classifier.ipynb #f77a94ec
 def model_card(info:dict) -> str:

@@ -32,7 +32,7 @@ def _show_version(wanted:bool):
 @app.callback()
 def _root(version: Annotated[bool, typer.Option('--version', callback=_show_version, is_eager=True, help='Show the version.')] = False): pass
 
-# %% ../nbs/13_cli.ipynb #e4597be2
+# %% ../nbs/13_cli.ipynb #60b414af
 def _is_other(path):
     import mimetypes
     kind = mimetypes.guess_type(path.name)[0]
@@ -44,17 +44,17 @@ def list_images(
 ) -> Iterator[str]:
     "The paths to classify, one by one."
     for source in sources:
-        if source == '-': yield from (line.strip() for line in sys.stdin if line.strip())
+        if source == '-': yield from (line.rstrip('\r\n') for line in sys.stdin if line.strip())
         elif Path(source).is_dir(): yield from (str(path) for path in sorted(Path(source).rglob('*')) if path.is_file() and not _is_other(path))
         else: yield source
 
-# %% ../nbs/13_cli.ipynb #8874e457
+# %% ../nbs/13_cli.ipynb #98f7eddc
 def _line(path, result, as_json):
     from archclf.image import ImageError
     failed = isinstance(result, ImageError)
     if not as_json: return str(result) if failed else f'{path}: {result}'
     found = {'error': str(result)} if failed else vars(result)
-    return json.dumps({'path': path, **found}, ensure_ascii=False)
+    return json.dumps({'path': path, **found})
 
 # %% ../nbs/13_cli.ipynb #353ed38c
 @app.command()
@@ -221,11 +221,20 @@ def doctor(model: Model = None):
     print('\n'.join(f'problem: {problem}' for problem in problems) or 'no known conflicts')
     if problems: raise typer.Exit(1)
 
-# %% ../nbs/13_cli.ipynb #c0d9ee29
+# %% ../nbs/13_cli.ipynb #b080959f
+def _interrupted(*_):
+    print('archclf: interrupted; run the same command again to go on where it stopped', file=sys.stderr)
+    sys.exit(130)
+
+# %% ../nbs/13_cli.ipynb #5a2bf54a
 def main():
     "The command `archclf`."
+    import signal
+    import warnings
+    signal.signal(signal.SIGINT, _interrupted)
+    warnings.filterwarnings('ignore', module='PIL')
+    for stream in sys.stdin, sys.stdout, sys.stderr: stream.reconfigure(errors='surrogateescape' if stream is sys.stdin else 'backslashreplace')
     try: app()
-    except KeyboardInterrupt: sys.exit('archclf: interrupted; run the same command again to go on where it stopped')
     except (ValueError, OSError, RuntimeError) as error:
         print(f'archclf: {error}', file=sys.stderr)
         sys.exit(2)

@@ -7,12 +7,13 @@ __all__ = ['GRID', 'CUTS', 'BITS', 'COSINES', 'MIRROR', 'PIECE', 'NEIGHBOURS', '
            'perceptual_hashes', 'hash_distance', 'near_duplicates', 'content_hash', 'hash_each', 'compute_cached',
            'scan_photos', 'deal', 'split_photos']
 
-# %% ../nbs/04_dataset.ipynb #d3362cbf
+# %% ../nbs/04_dataset.ipynb #10db54a2
 import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,32 +39,35 @@ def cache_folder() -> Path:
     if 'ARCHCLF_CACHE' in os.environ: return Path(os.environ['ARCHCLF_CACHE'])
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'archclf'
 
-# %% ../nbs/04_dataset.ipynb #d21be3e2
+# %% ../nbs/04_dataset.ipynb #9cdd7d90
 class Cache:
     "Arrays of one shape and type, kept by a text key in a file that survives being killed."
     def __init__(self,
         name:str,  # Name of the file; say in it what the values depend on, so that another method gets another file
         dtype:type,  # Type of the numbers
     ):
-        path = cache_folder()/f'{name}.sqlite'
-        self.dtype = dtype
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.connection = sqlite3.connect(path, timeout=60)
+        self.path, self.dtype = cache_folder()/f'{name}.sqlite', dtype
+        with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(self.path, timeout=60)
             self.connection.execute('create table if not exists kept (key text primary key, value blob) without rowid')
+
+    @contextmanager
+    def _explained(self):
+        try: yield
         except (OSError, sqlite3.Error) as error:
-            raise RuntimeError(f"{path}: the cache cannot be used ({error}); remove the file or set ARCHCLF_CACHE to another folder") from error
+            raise RuntimeError(f"{self.path}: the cache cannot be used ({error}); remove the file or set ARCHCLF_CACHE to another folder") from error
 
     def __getitem__(self, keys:list[str]) -> dict[str, np.ndarray]:
         "Those of `keys` that are known, with their values."
         query = 'select key, value from kept where key = ?'
-        rows = (self.connection.execute(query, (key,)).fetchone() for key in dict.fromkeys(keys))
+        with self._explained(): rows = [self.connection.execute(query, (key,)).fetchone() for key in dict.fromkeys(keys)]
         return {row[0]: np.frombuffer(row[1], self.dtype) for row in rows if row}
 
     def update(self, values:Mapping[str, np.ndarray]):
         "Keep `values`, all or none."
         rows = [(key, np.asarray(value, self.dtype).tobytes()) for key, value in values.items()]
-        with self.connection: self.connection.executemany('insert or replace into kept values (?, ?)', rows)
+        with self._explained(), self.connection: self.connection.executemany('insert or replace into kept values (?, ?)', rows)
 
 # %% ../nbs/04_dataset.ipynb #1571fcfd
 GRID = 64  # pictures are compared as squares of this many pixels
@@ -127,10 +131,15 @@ def near_duplicates(
     graph = coo_array((np.ones(len(left), bool), (left, right // hashes.shape[1])), shape=(len(plain), len(plain)))
     return connected_components(graph, directed=False)[1][node]
 
-# %% ../nbs/04_dataset.ipynb #53f4d47a
+# %% ../nbs/04_dataset.ipynb #f0c79601
 def content_hash(path:'str|os.PathLike') -> str:
     "SHA-256 of the content of a file."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _content_or_error(path):
+    try: return content_hash(path)
+    except OSError as error: return error
 
 # %% ../nbs/04_dataset.ipynb #85ec855c
 def hash_each(
@@ -163,14 +172,16 @@ def compute_cached(
     cache.update(fresh)
     return known | fresh, errors
 
-# %% ../nbs/04_dataset.ipynb #69bb6af9
+# %% ../nbs/04_dataset.ipynb #f6276d7c
 def scan_photos(
     folder:'str|os.PathLike',  # Holds one sub-folder of photos a class
 ) -> tuple['pd.DataFrame', 'pd.DataFrame']:  # Photos (path, label, sha256, group), and problems (path, reason)
     "Read a folder of photos into a table in which copies share a `group`."
     import pandas as pd
     found, problems = list_photos(folder)
-    photos = pd.DataFrame([(str(path), label, content_hash(path)) for label, path in found], columns=['path', 'label', 'sha256'])
+    contents = {path: _content_or_error(path) for _, path in found}
+    problems += [(path, REASONS['missing'] if isinstance(key, FileNotFoundError) else key.strerror) for path, key in contents.items() if isinstance(key, OSError)]
+    photos = pd.DataFrame([(str(path), label, contents[path]) for label, path in found if isinstance(contents[path], str)], columns=['path', 'label', 'sha256'])
     hashes, errors = compute_cached(Cache('perceptual-hashes-1', np.uint64), dict(zip(photos.sha256, photos.path)), hash_each, 'Reading photos')
     bad = photos.sha256.isin(errors)
     problems += [(path, REASONS[errors[key].reason]) for path, key in zip(photos.path[bad], photos.sha256[bad])]

@@ -41,9 +41,10 @@ def _open(file, name):
     _check_size(image, name)
     return image
 
-# %% ../nbs/01b_image.ipynb #ab30b1c5
+# %% ../nbs/01b_image.ipynb #1030b473
 def _check_size(image, name):
     width, height = image.size
+    if not width * height: raise ImageError(name, 'unsupported', f"got {width} x {height} pixels")
     if width * height > MEGAPIXELS * 1e6: raise ImageError(name, 'too large', f"{width} x {height}, limit {MEGAPIXELS} megapixels")
 
 # %% ../nbs/01b_image.ipynb #b0a3e393
@@ -94,11 +95,11 @@ def _source(source):
     if not data: raise ImageError(name, 'empty')
     return name, _open(io.BytesIO(data), name)
 
-# %% ../nbs/01b_image.ipynb #11e6ab0f
+# %% ../nbs/01b_image.ipynb #b23172c6
 def _read(path):
     try:
         with open(path, 'rb') as file: return file.read()
-    except (FileNotFoundError, NotADirectoryError) as error: raise ImageError(path, 'missing') from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error: raise ImageError(path, 'missing') from error  # ValueError: a null byte in the name
     except OSError as error: raise ImageError(path, 'unsupported', error.strerror or str(error)) from error
 
 # %% ../nbs/01b_image.ipynb #4d5977ae

@@ -17,7 +17,6 @@ from archclf.sample import draw_facade
 ODD = 3, 5, 8, 13, 21, 23, 27, 29, 30, 31  # AVIF, alpha, CMYK, two frames, .img, cut off, 16 bits, animated, turned, a bomb
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run']
-pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning:gradio')
 HOSTILE = ['<img src=x onerror="document.title=1">', '${1+1} {{2}}', '</script><b>bold']
 
 

@@ -165,15 +165,18 @@ def hash_sets(draw):
     for photo in range(1, photos):
         if rng.random() < .3: continue
         source = hashes[rng.integers(photo), rng.integers(variants)]
-        bits = rng.choice(64, rng.integers(0, 10), replace=False) if rng.random() < .5 else rng.integers(0, 24, rng.integers(0, 10))
+        places, quarters = rng.permutation(16)[:7], rng.permutation(4)*16
+        kinds = (rng.integers(0, 64, 9)[:rng.integers(10)], rng.integers(0, 24, 9)[:rng.integers(10)],  # anywhere, close together,
+                 quarters[np.arange(7) % 3] + places, quarters[np.arange(7) % 4] + places)  # in three quarters, in all four
+        bits = kinds[rng.integers(4)]
         for bit in bits: source ^= np.uint64(1 << int(bit))
         hashes[photo, 0] = source
     _, first, node = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
     return hashes[first[node]]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(hash_sets(), st.integers(0, 7))
+@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@given(hash_sets(), st.sampled_from([0, 1, 3, 5, 6, 7, 7, 7]))
 def test_near_duplicates_is_brute_force(hashes, radius):
     found = near_duplicates(hashes, radius)
     assert partition(found) == partition(brute_force(hashes, radius))
@@ -220,7 +223,7 @@ def test_a_link_to_nowhere_is_listed(folder):
     (folder/'gothic'/'link.jpg').symlink_to('nowhere.jpg')
     table, problems = scan_photos(folder)
     assert len(table) == 16
-    assert problems.values.tolist() == [[str(folder/'gothic'/'link.jpg'), REASONS['missing']]]
+    assert problems.path.tolist() == [str(folder/'gothic'/'link.jpg')] and 'no such file' in problems.reason[0].lower()
 
 
 def test_nothing_but_unreadable_files(tmp_path):
@@ -296,7 +299,7 @@ def test_what_was_computed_before_a_crash_is_kept(folder):
     assert len(Cache('torn', np.int64)[list(paths)]) >= 192
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 2**32))
 def test_hashes_of_a_mirror_image_are_those_of_the_picture(seed):
     "The second half of the fifty is the first half of the mirror image, to within rounding."

@@ -152,7 +152,7 @@ BASES = [small('JPEG'), small('JPEG', progressive=True), small('JPEG', exif=exif
          small('GIF'), small('GIF', save_all=True, append_images=[draw_facade('modern').resize((48, 40))]), small('BMP')]
 
 
-@settings(max_examples=800, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(BASES), st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4),
        st.one_of(st.none(), st.integers(0, 2**16)), st.booleans())
 def test_damage_raises_nothing_else(base, changes, cut, early):
@@ -167,11 +167,11 @@ def test_damage_raises_nothing_else(base, changes, cut, early):
         assert to_square(found, 32, .875).shape == (32, 32, 3)
 
 
-def png(width, height, data=b'\0' * 100):
-    "A PNG of any declared size with hardly anything in it."
+def png(width, height, data=b'\0' * 100, head=13, between=b'IDAT'):
+    "A PNG of any declared size with hardly anything in it; the data in two chunks, the second of any kind."
     chunk = lambda kind, content: struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
-    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(data)) + chunk(b'IEND', b'')
+    data, header = zlib.compress(data), struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)[:head]
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', data[:5]) + chunk(between, data[5:]) + chunk(b'IEND', b'')
 
 
 SIZES = (8001, 8000), (10_000, 10_000), (13_000, 13_000), (14_000, 14_000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1)
@@ -189,6 +189,25 @@ def test_declared_sizes(size):
 @pytest.mark.parametrize('size', [(0, 5), (5, 0), (0, 0)])
 def test_no_pixels(size):
     assert picture_or_error(png(*size)).reason in ('not an image', 'damaged')
+
+
+def test_pillow_raises_more_than_it_says():
+    "ValueError for a short header, SyntaxError for an impossible kind of chunk."
+    data = b''.join(b'\0' + os.urandom(15) for _ in range(5))
+    assert picture_or_error(png(5, 5, data)).size == (5, 5)
+    assert picture_or_error(png(5, 5, data, head=11)).reason == 'not an image'
+    assert picture_or_error(png(5, 5, data, between=b'v\xfd\xf4J')).reason == 'damaged'
+
+
+def test_the_square_is_where_it_should_be():
+    "On a ramp of one grey level a pixel the values tell the place, to a fraction of a pixel."
+    ramp = Image.fromarray(np.broadcast_to(np.arange(250, dtype=np.uint8), (250, 250)))
+    for size, share in (224, .875), (100, .9), (50, 1):
+        side = 250*share
+        expected = (250 - side)/2 + (np.arange(size) + .5)*side/size - .5
+        found = to_square(read_image(ramp), size, share)[size//2, :, 0].astype(float)
+        assert abs(found - expected).max() <= .76
+        for third in np.array_split(found - expected, 3): assert abs(third.mean()) < .06
 
 
 @pytest.mark.parametrize('name', TAGS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from archclf.classifier import FILES, MODELS, Classifier, ModelError, check_replaceable, classify_each, read_model, save_model
+from archclf.probe import fit_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = MODELS/'styles8'
@@ -216,7 +217,6 @@ def test_the_shipped_model_can_be_made_again(photos, styles8, tmp_path):
 
 def test_the_shipped_numbers_are_those_of_the_photos(styles8, shipped):
     "The card of the shipped model tells what these photos give."
-    from archclf.probe import fit_probe
     info, probe = shipped[0], fit_probe(styles8.table, styles8.embeddings)
     accuracy = (probe.predictions.label == probe.predictions.predicted).mean()
     assert abs(accuracy - info['metrics']['accuracy']) < .003

@@ -77,7 +77,7 @@ print(*sorted(names - {'__mp_main__'}))
 
 def test_classifying_needs_four_packages(drawings, tmp_path):
     imported = python(CLASSIFY, stdin=next(drawings.rglob('*.jpg')).read_bytes(), cwd=tmp_path).split()
-    assert {'archclf', 'numpy', 'onnxruntime', 'safetensors', 'PIL'} == set(imported)
+    assert {'archclf', 'numpy', 'onnxruntime', 'safetensors', 'PIL'} == set(imported) - {'defusedxml'}  # Pillow's, where somebody has it
 
 
 def test_importing_any_module_imports_nothing_heavy(tmp_path):

@@ -14,8 +14,9 @@ from conftest import COMMAND
 from sklearn.linear_model import LogisticRegression
 
 from archclf import embed
-from archclf.classifier import Classifier, read_model, softmax
-from archclf.probe import fit_heads, probe_photos, train_probe
+from archclf.classifier import Classifier, read_model, softmax, transform
+from archclf.embed import embed_photos
+from archclf.probe import fit_heads, fit_out_of_fold, fit_probe, probe_photos, train_probe
 from archclf.sample import draw_facades
 
 
@@ -39,7 +40,6 @@ def test_accuracy_on_photos(photos, styles8, tmp_path):
 
 def test_predictions_are_out_of_fold(styles8):
     "On labels that mean nothing, nothing can be learned, and the accuracy says so."
-    from archclf.probe import fit_probe
     shuffled = styles8.table.sample(400, random_state=1)
     embeddings = styles8.embeddings[shuffled.index]
     shuffled = shuffled.assign(label=np.random.default_rng(0).permutation(['a', 'b', 'c', 'd']*100), group=range(400)).reset_index(drop=True)
@@ -53,6 +53,11 @@ def test_a_saved_model_says_what_the_probe_says(model, drawings):
     opened = Classifier.open(model)
     vectors = np.random.default_rng(0).random((20, probe.head.weight.shape[1]), dtype=np.float32)
     assert np.allclose(opened.head.probabilities(vectors), probe.head.probabilities(vectors), atol=1e-5)
+    codes, inputs = np.searchsorted(probe.head.labels, probe.photos.label), transform(embed_photos(probe.photos, opened.backbone))
+    logits, weight, _ = fit_out_of_fold(inputs, codes, probe.predictions.fold.to_numpy())
+    assert np.allclose(opened.head.weight*probe.temperature, weight, atol=1e-4), 'the temperature is divided in'
+    expected = softmax(logits/probe.temperature)[np.arange(len(codes)), logits.argmax(1)]
+    assert np.allclose(probe.predictions.confidence, expected, atol=1e-4)
     assert opened.head.labels == probe.head.labels and opened.head.threshold == probe.head.threshold
 
 
@@ -128,10 +133,11 @@ def test_a_killed_run_goes_on_where_it_stopped(two_hundred, undisturbed, tmp_pat
     out, cache, rng, reached = tmp_path/'model', tmp_path/'cache', np.random.default_rng(4), []
     for wanted in 1, 65, 129:
         training = Training(two_hundred, out, cache).until(lambda: embedded(cache) >= wanted)
-        time.sleep(rng.uniform(0, .3))
+        if reached: time.sleep(rng.uniform(0, .3))
         assert training.end(signal.SIGKILL)[0] in (-signal.SIGKILL, 0)
         assert training.process.returncode == 0 or not out.exists(), 'only a finished run leaves a model'
         reached.append(embedded(cache))
+    assert reached[0] < 200, 'nothing was kept before the end'
     assert 64 <= reached[0] <= reached[1] <= reached[2] and reached[2] >= 129, reached
     if training.process.returncode == 0: shutil.rmtree(out)  # the last kill came too late
 
