@@ -32,11 +32,13 @@ def _show_version(wanted:bool):
 @app.callback()
 def _root(version: Annotated[bool, typer.Option('--version', callback=_show_version, is_eager=True, help='Show the version.')] = False): pass
 
-# %% ../nbs/13_cli.ipynb #60b414af
-def _is_other(path):
+# %% ../nbs/13_cli.ipynb #73d333e3
+def _photos_below(folder):
     import mimetypes
-    kind = mimetypes.guess_type(path.name)[0]
-    return path.name.startswith('.') or bool(kind) and not kind.startswith('image/')
+    for path in sorted(folder.rglob('*')):
+        kind = mimetypes.guess_type(path.name)[0] or 'image/'
+        hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and kind.startswith('image/'): yield str(path)
 
 
 def list_images(
@@ -45,7 +47,7 @@ def list_images(
     "The paths to classify, one by one."
     for source in sources:
         if source == '-': yield from (line.rstrip('\r\n') for line in sys.stdin if line.strip())
-        elif Path(source).is_dir(): yield from (str(path) for path in sorted(Path(source).rglob('*')) if path.is_file() and not _is_other(path))
+        elif source and Path(source).is_dir(): yield from _photos_below(Path(source))
         else: yield source
 
 # %% ../nbs/13_cli.ipynb #98f7eddc
@@ -98,26 +100,26 @@ def _print_probe(probe, problems):
     print(f"{len(photos)} photos in {photos.label.nunique()} classes, {copies} of them near-duplicates, {len(problems)} files left out\n")
     print(summarise(probe.predictions, photos.group, probe.head.threshold))
 
-# %% ../nbs/13_cli.ipynb #a4eac505
+# %% ../nbs/13_cli.ipynb #35de0033
 @app.command()
 def train(
     photos: Photos,
     out: Annotated[Path, typer.Option(help='The model folder to write.')],
     backbone: Annotated[Optional[Path], typer.Option(help='A model folder whose backbone is used. Left out: the one that comes with archclf.')] = None,
-    seed: Annotated[int, typer.Option(help='For dealing the photos into folds.')] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help='For dealing the photos into folds.')] = 42,
 ):
     "Train a classifier on a folder of photos."
     from archclf.probe import train_probe
     _print_probe(*train_probe(photos, out, backbone, seed))
     print(f"\nwrote {out}; try: archclf predict PHOTO --model {out}, archclf app --model {out}")
 
-# %% ../nbs/13_cli.ipynb #b77b1477
+# %% ../nbs/13_cli.ipynb #573cab33
 @app.command()
 def report(
     photos: Photos,
     out: Annotated[Path, typer.Option(help='The page to write.')] = Path('report.html'),
     backbone: Annotated[Optional[Path], typer.Option(help='A model folder whose backbone is used.')] = None,
-    seed: Annotated[int, typer.Option(help='For dealing the photos into folds.')] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help='For dealing the photos into folds.')] = 42,
 ):
     "Cross-validate a classifier on a folder of photos and write report.html."
     from archclf.interpret import write_report

@@ -183,6 +183,18 @@ def test_near_duplicates_is_brute_force(hashes, radius):
     assert set(found) == set(range(len(set(found))))
 
 
+def test_the_hardest_pairs():
+    "Seven bits apart, one of them in one quarter and two in each other: that one may be any of the 64."
+    rng = np.random.default_rng(1)
+    hashes = rng.integers(0, 2**64, (64, 1), dtype=np.uint64)
+    copies = hashes.copy()
+    for bit in range(64):
+        others = [16*quarter + place for quarter in range(4) if quarter != bit//16 for place in rng.permutation(16)[:2]]
+        for one in bit, *others: copies[bit] ^= np.uint64(1 << int(one))
+    found = near_duplicates(np.concatenate([hashes, copies]), 7)
+    assert np.array_equal(found[:64], found[64:]) and len(set(found.tolist())) == 64
+
+
 @pytest.mark.parametrize('radius', [-1, 8])
 def test_radius(radius):
     with pytest.raises(ValueError, match='0 to 7'): near_duplicates(np.zeros((2, 50), np.uint64), radius)
