@@ -36,12 +36,12 @@ def _whiten(inputs, ridge):
     factor = cholesky(inputs.T @ inputs / (4 * len(inputs)) + ridge * eye, lower=True)  # 1/4 bounds the curvature (Boehning 1992)
     return solve_triangular(factor, eye, lower=True).T
 
-# %% ../nbs/07_probe.ipynb #bb18a13d
+# %% ../nbs/07_probe.ipynb #53ca1418
 def _minimise(inputs, whiten, ridge, onehot, counts):
     from scipy.optimize import minimize
     (photos, dimensions), fits, classes = inputs.shape, counts.shape[1], onehot.shape[2]
     arguments = inputs @ whiten, ridge * whiten.T @ whiten, onehot, (counts / counts.sum(0)).astype(np.float32)[:, :, None]
-    options = {'maxiter': 1000, 'gtol': 3e-4, 'ftol': 0}
+    options = {'maxiter': 1000, 'gtol': 3e-4, 'ftol': 0, 'maxcor': 5}
     found = minimize(_loss_and_gradient, np.zeros((dimensions + 1) * fits * classes), arguments, jac=True, method='L-BFGS-B', options=options)
     weights = found.x.reshape(dimensions + 1, fits, classes)
     return np.einsum('de,efc->fcd', whiten, weights[:-1].astype(np.float32), optimize=True), weights[-1]
