@@ -157,12 +157,13 @@ def _checksum(text): return hashlib.sha256(text.replace(f'"checksum": "{loads(te
 class ModelError(ValueError):
     "A model folder that cannot be used, and why."
 
-# %% ../nbs/05_classifier.ipynb #b3e1e4a7
+# %% ../nbs/05_classifier.ipynb #3f336055
 def read_model(
     folder:'str|os.PathLike|None'=None,  # A model folder; None for the eight styles that come with archclf
 ) -> tuple[dict, dict[str, bytes]]:  # What model.json says, and the content of the other files
     "Read a model folder and check its version and every byte."
     folder = Path(folder or MODELS/'styles8')
+    if not folder.is_dir(): raise ModelError(f"{folder}: no such folder; expected a model folder, as written by `archclf train`")
     if not (folder/'model.json').is_file():
         raise ModelError(f"{folder}: no model.json here; expected a model folder, as written by `archclf train`")
     text = (folder/'model.json').read_bytes().decode('utf-8', 'replace')
@@ -199,7 +200,7 @@ def check_replaceable(folder:'str|os.PathLike'):
 def _is_ours(path):
     return path.is_file() and b'"format": "archclf"' in path.read_bytes()
 
-# %% ../nbs/05_classifier.ipynb #79d02194
+# %% ../nbs/05_classifier.ipynb #e3fdc5d2
 def save_model(
     folder:'str|os.PathLike',  # Where to write; an older model folder there is replaced
     backbone:bytes,  # The content of `backbone.onnx`
@@ -214,7 +215,7 @@ def save_model(
     files = {'backbone.onnx': backbone, 'head.safetensors': head, 'README.md': model_card(info).encode()}
     info = {'format': 'archclf', 'version': FORMAT_VERSION, **info, 'checksum': '0' * 64,
             'sha256': {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    text = dumps(info, indent=1, ensure_ascii=False)
+    text = dumps(info, indent=1, ensure_ascii=False, allow_nan=False)
     files['model.json'] = text.replace('"checksum": "' + '0' * 64, f'"checksum": "{_checksum(text)}').encode()
     _write_folder(Path(folder), files)
     return Path(folder)
@@ -233,7 +234,7 @@ def _write_folder(folder, files):
             if old.exists(): old.rename(folder)
             raise
 
-# %% ../nbs/05_classifier.ipynb #f77a94ec
+# %% ../nbs/05_classifier.ipynb #1a9332ad
 def model_card(info:dict) -> str:
     "The README.md of a model folder."
     metrics, data = info['metrics'], info['data']
@@ -243,8 +244,8 @@ def model_card(info:dict) -> str:
         f"# {info['name']}", '', f"Tells apart {len(info['labels'])} classes: {', '.join(info['labels'])}.", '',
         f"**Accuracy {metrics['accuracy']:.1%}** (95 % interval {low:.1%} to {high:.1%}), {metrics['how']}. "
         f"Calibration error {metrics['expected_calibration_error']:.3f}. "
-        f"It is sure (confidence at least {info['threshold']:.2f}) about {metrics['sure']['coverage']:.0%} of the photos "
-        f"and right about {metrics['sure']['accuracy']:.1%} of those.", '',
+        f"From a confidence of {info['threshold']:.2f} on it is sure: {metrics['sure']['coverage']:.0%} of the photos, "
+        f"{metrics['sure']['accuracy']:.1%} of them right.", '',
         *_card_table(metrics['classes']), '', '## The photos', '', *[f'- {note}' for note in data['notes']], '',
         '## How it was made', '', f"- Backbone: {info['backbone']}", f"- Head: {info['head']}",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in info['libraries'].items())}", '',

@@ -76,7 +76,7 @@ def predict(
     if not count: raise ValueError(f"{' '.join(images)}: no photos here; expected photos or folders of photos")
     if failed: raise typer.Exit(1)
 
-# %% ../nbs/13_cli.ipynb #9786eded
+# %% ../nbs/13_cli.ipynb #776c4e36
 def summarise(
     predictions:'pd.DataFrame',  # Out of fold, from `fit_probe`
     groups:'pd.Series',  # Near-duplicate group of each photo
@@ -90,12 +90,15 @@ def summarise(
     low, high = numbers['interval']
     return '\n'.join([table, '', f"accuracy {numbers['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), cross-validated, near-duplicates kept together",
         f"calibration error {numbers['expected_calibration_error']:.3f}",
-        f"sure about {len(kept) / len(predictions):.0%} of the photos (confidence {threshold:.2f} and up), right about {(kept.label == kept.predicted).mean():.1%} of those"])
+        f"sure about {len(kept) / len(predictions):.0%} of the photos (confidence {threshold:.2f} and up), "
+        f"right about {(kept.label == kept.predicted).sum() / max(1, len(kept)):.1%} of those"])
 
-# %% ../nbs/13_cli.ipynb #506768c1
+# %% ../nbs/13_cli.ipynb #c7d0e287
 def _print_probe(probe, problems):
     photos = probe.photos
     for problem in problems.itertuples(): print(f'left out: {problem.path}: {problem.reason}', file=sys.stderr)
+    torn = photos[photos.groupby('group').label.transform('nunique') > 1].sort_values('group')
+    for photo in torn.itertuples(): print(f'copies under different labels (group {photo.group}): {photo.path}', file=sys.stderr)
     copies = len(photos) - photos.group.nunique()
     print(f"{len(photos)} photos in {photos.label.nunique()} classes, {copies} of them near-duplicates, {len(problems)} files left out\n")
     print(summarise(probe.predictions, photos.group, probe.head.threshold))
@@ -113,7 +116,7 @@ def train(
     _print_probe(*train_probe(photos, out, backbone, seed))
     print(f"\nwrote {out}; try: archclf predict PHOTO --model {out}, archclf app --model {out}")
 
-# %% ../nbs/13_cli.ipynb #573cab33
+# %% ../nbs/13_cli.ipynb #e31bc0c7
 @app.command()
 def report(
     photos: Photos,
@@ -122,14 +125,15 @@ def report(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help='For dealing the photos into folds.')] = 42,
 ):
     "Cross-validate a classifier on a folder of photos and write report.html."
-    from archclf.interpret import write_report
+    from archclf.interpret import check_report_path, write_report
     from archclf.probe import probe_photos
+    check_report_path(out)
     probe, problems = probe_photos(photos, backbone, seed)
     _print_probe(probe, problems)
     write_report(probe.predictions, out, groups=probe.photos.group)
     print(f"\nwrote {out}")
 
-# %% ../nbs/13_cli.ipynb #424b2f52
+# %% ../nbs/13_cli.ipynb #e7cc2091
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help='The folder to work in.')] = Path('demo'),
@@ -139,6 +143,8 @@ def demo(
     from archclf.interpret import write_report
     from archclf.probe import train_probe
     from archclf.sample import draw_facades
+    others = {path.name for path in out.iterdir()} - {'drawings', 'new', 'model', 'report.html'} if out.exists() else ()
+    if others: raise ValueError(f"{out}: holds {min(others)}, which is not from a demo; choose another folder with --out")
     for name, seed, count in (('drawings', 0, per_style), ('new', 1, 1)): draw_facades(out/name, per_style=count, seed=seed)
     print(f"drew {per_style} façades of each of eight styles into {out/'drawings'}\n")
     probe, problems = train_probe(out/'drawings', out/'model')
@@ -148,7 +154,7 @@ def demo(
     predict([str(out/'new')], out/'model')
     print(f"\nwrote {out/'report.html'}; to see the app: archclf app --model {out/'model'}")
 
-# %% ../nbs/13_cli.ipynb #88d8011e
+# %% ../nbs/13_cli.ipynb #665366ed
 @app.command('app')
 def open_app(
     model: Model = None,
@@ -161,6 +167,8 @@ def open_app(
     from archclf.app import serve
     page = serve(classifier, host, port)
     print(f'{page.local_url}  (Ctrl-C stops it)', flush=True)
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # gradio has its own way to stop
     page.block_thread()
 
 # %% ../nbs/13_cli.ipynb #4076630a

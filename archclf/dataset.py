@@ -20,18 +20,27 @@ import numpy as np
 
 from .image import REASONS, ImageError, read_image
 
-# %% ../nbs/04_dataset.ipynb #8253d7c3
+# %% ../nbs/04_dataset.ipynb #e1e43bb2
+def _may_be_photo(path):
+    import mimetypes
+    return not path.name.startswith('.') and (mimetypes.guess_type(path.name)[0] or 'image/').startswith('image/')
+
+# %% ../nbs/04_dataset.ipynb #afc5e5aa
 def list_photos(
     folder:'str|os.PathLike',  # Holds one sub-folder a class
 ) -> tuple[list[tuple[str, Path]], list[tuple[Path, str]]]:  # `(label, path)` of each file, and `(path, reason)` of what is no photo
     "List the files of each class folder."
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f"{folder}: no such folder; expected one with a sub-folder of photos for each class")
+    if not folder.is_dir(): raise ValueError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; expected a folder with a sub-folder of photos for each class")
     classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith('.')]
     entries = [path for label in classes for path in sorted(label.iterdir()) if not path.name.startswith('.')]
     found = [(path.parent.name, path) for path in entries if not path.is_dir()]
+    inner = [path for path in entries if path.is_dir()]
+    if inner and not found: raise ValueError(f"{folder}: its folders hold folders, not photos; if it is split into parts such as train and valid, pass {classes[0]}")
     if not found: raise ValueError(f"{folder}: no class folders with photos in it; expected {folder/'<label>'/'<photo>.jpg'}")
-    return found, [(path, 'folder inside a class: photos are expected directly in the class folder') for path in entries if path.is_dir()]
+    loose = [path for path in sorted(folder.iterdir()) if path.is_file() and _may_be_photo(path)]
+    return found, [(path, 'folder inside a class: photos are expected directly in the class folder') for path in inner] + [
+        (path, 'beside the class folders: move it into the one that it belongs to') for path in loose]
 
 # %% ../nbs/04_dataset.ipynb #196f73bf
 def cache_folder() -> Path:
@@ -151,7 +160,7 @@ def hash_each(
         except ImageError as error: return error
     with ThreadPoolExecutor() as pool: yield from zip(paths, pool.map(hash_or_error, paths))
 
-# %% ../nbs/04_dataset.ipynb #ca207f87
+# %% ../nbs/04_dataset.ipynb #bc494bd5
 def compute_cached(
     cache:Cache,
     paths:Mapping[str, 'str|os.PathLike'],  # `{key: path}`
@@ -162,8 +171,8 @@ def compute_cached(
     from tqdm import tqdm
     known, fresh, errors = cache[list(paths)], {}, {}
     missing = [key for key in paths if key not in known]
-    results = tqdm(each([paths[key] for key in missing]), total=len(missing), desc=description, unit='photo', delay=2)
-    for key, (_, value) in zip(missing, results):
+    results = each([paths[key] for key in missing]) if missing else ()
+    for (_, value), key in zip(tqdm(results, description, len(missing), unit='photo', delay=2), missing):
         (errors if isinstance(value, ImageError) else fresh)[key] = value
         if len(fresh) == 64:
             cache.update(fresh)
@@ -172,7 +181,7 @@ def compute_cached(
     cache.update(fresh)
     return known | fresh, errors
 
-# %% ../nbs/04_dataset.ipynb #f6276d7c
+# %% ../nbs/04_dataset.ipynb #313e5d2f
 def scan_photos(
     folder:'str|os.PathLike',  # Holds one sub-folder of photos a class
 ) -> tuple['pd.DataFrame', 'pd.DataFrame']:  # Photos (path, label, sha256, group), and problems (path, reason)
@@ -186,7 +195,8 @@ def scan_photos(
     bad = photos.sha256.isin(errors)
     problems += [(path, REASONS[errors[key].reason]) for path, key in zip(photos.path[bad], photos.sha256[bad])]
     photos = photos[~bad].reset_index(drop=True)
-    if photos.empty: raise ValueError(f"{folder}: none of the {len(problems)} files can be read; the first: {problems[0][0]}: {problems[0][1]}")
+    lost = {path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith('.')} - set(photos.label)
+    if lost: raise ValueError(f"{Path(folder)/min(lost)}: no readable photo for this class; add some or remove the folder")
     photos['group'] = near_duplicates(np.stack([hashes[key] for key in photos.sha256]))
     return photos, pd.DataFrame([(str(path), reason) for path, reason in problems], columns=['path', 'reason'])
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'INK', 'QUIET', 'LINE', 'BLUE', 'BRICK', 'PAPER', 'SMALL', 'MEASURED', 'STYLE', 'plot_confusion',
-           'most_confused', 'plot_classes', 'plot_reliability', 'plot_coverage', 'plot_top_losses', 'write_report']
+           'most_confused', 'plot_classes', 'plot_reliability', 'plot_coverage', 'plot_top_losses', 'check_report_path',
+           'write_report']
 
 # %% ../nbs/09_interpret.ipynb #5dd2f195
 import base64
@@ -290,10 +291,10 @@ def _headline(predictions, groups):
             f'from {len(predictions):,} photos of {len(numbers["classes"])} classes.{grouped} {html.escape(_measured(predictions))}</p>'
             f'<p class="quiet">{always}</p>')
 
-# %% ../nbs/09_interpret.ipynb #dd1c8a6e
+# %% ../nbs/09_interpret.ipynb #da69a95f
 def _facts(predictions, threshold):
     coverage, accuracy, interval = _answers(predictions, threshold)
-    chosen = 'the threshold was chosen on these photos' if accuracy >= .95 else '95\u00a0% is out of reach on these photos'
+    chosen = 'the threshold was chosen on these photos, for 95\u00a0% or what comes near it'
     facts = (
         (f'Answers from {_percents(threshold)} confidence on', f'{_percents(coverage)} answered',
          f'and {_percents(accuracy)} of the answers right ({_percents(*interval)}; {chosen})'),
@@ -352,7 +353,14 @@ def _page(title, body):
             f'{STYLE}</style></head>\n'
             f'<body><h1>{html.escape(title)}</h1>\n{body}</body></html>\n')
 
-# %% ../nbs/09_interpret.ipynb #9534fc65
+# %% ../nbs/09_interpret.ipynb #c8e8f4a3
+def check_report_path(out:str|os.PathLike) -> Path:
+    "Refuse to write a report where it cannot go."
+    out = Path(out)
+    if out.suffix.lower() not in ('.html', '.htm') or out.is_dir(): raise ValueError(f"{out}: expected a file name that ends in .html")
+    return out
+
+# %% ../nbs/09_interpret.ipynb #8879cb5f
 def write_report(
     predictions:'pd.DataFrame',  # From `predictions_table`
     out:str|os.PathLike='report.html',  # The file to write
@@ -363,7 +371,8 @@ def write_report(
 ) -> Path:  # `out`
     "Write everything on this page about `predictions` into one HTML file."
     _require(predictions)
-    out, threshold = Path(out), choose_threshold(predictions)
+    out, threshold = check_report_path(out), choose_threshold(predictions)
+    out.parent.mkdir(parents=True, exist_ok=True)
     body = _headline(predictions, groups) + (f'<p>{html.escape(notes)}</p>' if notes else '') + _facts(predictions, threshold)
     for name, meaning, content in _sections(predictions, threshold, photos):
         body += f'\n<section><h2>{name}</h2><p class="quiet">{meaning}</p>{content}</section>'

@@ -125,10 +125,10 @@ def _check_classes(photos, folds):
                          f"add photos or remove its folder")
     return sorted(different.index)
 
-# %% ../nbs/07_probe.ipynb #c3359ea2
+# %% ../nbs/07_probe.ipynb #3865c9de
 def _sure(predictions, threshold):
     kept = predictions[predictions.confidence >= threshold]
-    return {'coverage': round(len(kept) / len(predictions), 4), 'accuracy': round(float((kept.label == kept.predicted).mean()), 4)}
+    return {'coverage': round(len(kept) / len(predictions), 4), 'accuracy': round(float((kept.label == kept.predicted).sum() / max(1, len(kept))), 4)}
 
 
 def _versions(names=('archclf', 'numpy', 'scipy', 'pillow', 'onnxruntime')):
