@@ -181,7 +181,7 @@ def compute_cached(
     cache.update(fresh)
     return known | fresh, errors
 
-# %% ../nbs/04_dataset.ipynb #313e5d2f
+# %% ../nbs/04_dataset.ipynb #124f7834
 def scan_photos(
     folder:'str|os.PathLike',  # Holds one sub-folder of photos a class
 ) -> tuple['pd.DataFrame', 'pd.DataFrame']:  # Photos (path, label, sha256, group), and problems (path, reason)
@@ -196,7 +196,10 @@ def scan_photos(
     problems += [(path, REASONS[errors[key].reason]) for path, key in zip(photos.path[bad], photos.sha256[bad])]
     photos = photos[~bad].reset_index(drop=True)
     lost = {path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith('.')} - set(photos.label)
-    if lost: raise ValueError(f"{Path(folder)/min(lost)}: no readable photo for this class; add some or remove the folder")
+    if lost:
+        files = [reason for path, reason in problems if Path(path).parent.name == min(lost)]
+        why = f'none of its {len(files)} files can be read ({files[0]})' if files else 'the folder is empty'
+        raise ValueError(f"{Path(folder)/min(lost)}: no photo for this class, {why}; add photos or remove the folder")
     photos['group'] = near_duplicates(np.stack([hashes[key] for key in photos.sha256]))
     return photos, pd.DataFrame([(str(path), reason) for path, reason in problems], columns=['path', 'reason'])
 

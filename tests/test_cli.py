@@ -9,6 +9,7 @@ import pytest
 from conftest import COMMAND
 
 from archclf.classifier import read_model
+from archclf.sample import draw_facade
 
 KEYS = ['path', 'label', 'confidence', 'sure', 'probabilities']
 COMMANDS = 'predict', 'train', 'report', 'demo', 'app', 'doctor'
@@ -144,7 +145,7 @@ def test_wrong_usage(run, arguments):
 def test_wrong_models(fails, folder, command, model):
     (folder/'empty').mkdir()
     message = fails(*command, '--model', model, cwd=folder)
-    assert model in message and 'no model.json here' in message
+    assert model in message and 'expected a model folder' in message
 
 
 def test_doctor_of_a_wrong_model(run, tmp_path):
@@ -225,3 +226,27 @@ def test_the_installed_command_is_this_one():
     command, = entry_points(group='console_scripts', name='archclf')
     assert command.value == 'archclf.cli:main'
     assert command.load().__name__ == 'main'
+
+
+@pytest.mark.parametrize('out', ['README.md', 'folder'])
+def test_a_report_overwrites_nothing_else(fails, drawings, tmp_path, out):
+    (tmp_path/'README.md').write_text('mine')
+    (tmp_path/'folder').mkdir()
+    assert 'ends in .html' in fails('report', drawings, '--out', tmp_path/out)
+    assert (tmp_path/'README.md').read_text() == 'mine' and sorted(path.name for path in tmp_path.iterdir()) == ['README.md', 'folder']
+
+
+def test_copies_under_two_labels_are_listed_and_never_give_nan(run, tmp_path):
+    for label in 'a', 'b':
+        (tmp_path/'photos'/label).mkdir(parents=True)
+        for number in range(8): draw_facade('gothic', f'0/{number}').save(tmp_path/'photos'/label/f'{number}.png')
+    done = run('train', tmp_path/'photos', '--out', tmp_path/'model')
+    assert done.returncode == 0 and 'nan' not in done.stdout.lower()
+    assert done.stderr.count('copies under different labels') == 16
+    json.loads((tmp_path/'model'/'model.json').read_text(), parse_constant=pytest.fail)
+
+
+def test_a_demo_writes_into_no_other_folder(fails, tmp_path):
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'thesis.txt').write_text('mine')
+    assert 'thesis.txt' in fails('demo', '--out', tmp_path/'mine')

@@ -16,6 +16,7 @@ from archclf.classifier import Classifier
 from archclf.dataset import Cache, deal, hash_distance, near_duplicates, perceptual_hashes, scan_photos, split_photos
 from archclf.image import REASONS, read_image
 from archclf.probe import fit_probe
+from archclf.sample import draw_facades
 
 
 def crop(left=0, top=0, right=0, bottom=0):
@@ -241,7 +242,7 @@ def test_a_link_to_nowhere_is_listed(folder):
 def test_nothing_but_unreadable_files(tmp_path):
     (tmp_path/'a').mkdir()
     (tmp_path/'a'/'x.jpg').write_bytes(b'')
-    with pytest.raises(ValueError, match='none of the 1 files can be read') as caught: scan_photos(tmp_path)
+    with pytest.raises(ValueError, match='none of its 1 files can be read') as caught: scan_photos(tmp_path)
     assert '\n' not in str(caught.value)
 
 
@@ -321,3 +322,21 @@ def test_hashes_of_a_mirror_image_are_those_of_the_picture(seed):
     assert hash_distance(hashes[25], mirrored[0]) <= 2 and hash_distance(hashes[0], mirrored[25]) <= 2
     assume(hash_distance(hashes[0], mirrored[0]) > 6)
     assert near_duplicates(np.stack([hashes, mirrored])).tolist() == [0, 0]
+
+
+def test_a_class_that_would_vanish_stops_the_run(tmp_path):
+    draw_facades(tmp_path, per_style=1)
+    (tmp_path/'empty').mkdir()
+    with pytest.raises(ValueError, match='the folder is empty'): scan_photos(tmp_path)
+
+
+def test_what_lies_beside_the_class_folders_is_listed(tmp_path):
+    draw_facades(tmp_path, per_style=1)
+    for name in 'loose.jpg', 'manifest.csv', '.hidden.jpg': (tmp_path/name).write_bytes(b'x')
+    table, problems = scan_photos(tmp_path)
+    assert len(table) == 8 and problems.path.map(os.path.basename).tolist() == ['loose.jpg']
+
+
+def test_parts_in_place_of_classes_are_named(tmp_path):
+    for part in 'train', 'valid': draw_facades(tmp_path/part, per_style=1)
+    with pytest.raises(ValueError, match='pass .*train'): scan_photos(tmp_path)

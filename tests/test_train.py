@@ -207,7 +207,7 @@ def test_wrong_photos(drawings, tmp_path, fails):
     (tmp_path/'empty').mkdir()
     refused(tmp_path/'empty', 'no class folders')
     refused(drawings/'gothic', 'no class folders')
-    refused(drawings/'gothic'/'gothic-0000.jpg', 'no such folder')
+    refused(drawings/'gothic'/'gothic-0000.jpg', 'a file; expected a folder')
     refused(tmp_path/'nowhere', 'no such folder')
     assert 'no such folder' in fails('train', tmp_path/'nowhere', '--out', tmp_path/'model')
 
