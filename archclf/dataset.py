@@ -48,7 +48,14 @@ def cache_folder() -> Path:
     if 'ARCHCLF_CACHE' in os.environ: return Path(os.environ['ARCHCLF_CACHE'])
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'archclf'
 
-# %% ../nbs/04_dataset.ipynb #9cdd7d90
+# %% ../nbs/04_dataset.ipynb #9b177154
+@contextmanager
+def _explained(path):
+    try: yield
+    except (OSError, sqlite3.Error) as error:
+        raise RuntimeError(f"{path}: the cache cannot be used ({error}); remove the file or set ARCHCLF_CACHE to another folder") from error
+
+# %% ../nbs/04_dataset.ipynb #35e331e8
 class Cache:
     "Arrays of one shape and type, kept by a text key in a file that survives being killed."
     def __init__(self,
@@ -56,27 +63,21 @@ class Cache:
         dtype:type,  # Type of the numbers
     ):
         self.path, self.dtype = cache_folder()/f'{name}.sqlite', dtype
-        with self._explained():
+        with _explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(self.path, timeout=60)
             self.connection.execute('create table if not exists kept (key text primary key, value blob) without rowid')
 
-    @contextmanager
-    def _explained(self):
-        try: yield
-        except (OSError, sqlite3.Error) as error:
-            raise RuntimeError(f"{self.path}: the cache cannot be used ({error}); remove the file or set ARCHCLF_CACHE to another folder") from error
-
     def __getitem__(self, keys:list[str]) -> dict[str, np.ndarray]:
         "Those of `keys` that are known, with their values."
         query = 'select key, value from kept where key = ?'
-        with self._explained(): rows = [self.connection.execute(query, (key,)).fetchone() for key in dict.fromkeys(keys)]
+        with _explained(self.path): rows = [self.connection.execute(query, (key,)).fetchone() for key in dict.fromkeys(keys)]
         return {row[0]: np.frombuffer(row[1], self.dtype) for row in rows if row}
 
     def update(self, values:Mapping[str, np.ndarray]):
         "Keep `values`, all or none."
         rows = [(key, np.asarray(value, self.dtype).tobytes()) for key, value in values.items()]
-        with self._explained(), self.connection: self.connection.executemany('insert or replace into kept values (?, ?)', rows)
+        with _explained(self.path), self.connection: self.connection.executemany('insert or replace into kept values (?, ?)', rows)
 
 # %% ../nbs/04_dataset.ipynb #1571fcfd
 GRID = 64  # pictures are compared as squares of this many pixels
@@ -181,7 +182,15 @@ def compute_cached(
     cache.update(fresh)
     return known | fresh, errors
 
-# %% ../nbs/04_dataset.ipynb #124f7834
+# %% ../nbs/04_dataset.ipynb #5709cac5
+def _check_none_lost(folder, photos, problems):
+    lost = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')} - set(photos.label)
+    if not lost: return
+    files = [reason for path, reason in problems if Path(path).parent.name == min(lost)]
+    why = f'none of its {len(files)} files can be read ({files[0]})' if files else 'the folder is empty'
+    raise ValueError(f"{folder/min(lost)}: no photo for this class, {why}; add photos or remove the folder")
+
+# %% ../nbs/04_dataset.ipynb #aa3fd95f
 def scan_photos(
     folder:'str|os.PathLike',  # Holds one sub-folder of photos a class
 ) -> tuple['pd.DataFrame', 'pd.DataFrame']:  # Photos (path, label, sha256, group), and problems (path, reason)
@@ -195,11 +204,7 @@ def scan_photos(
     bad = photos.sha256.isin(errors)
     problems += [(path, REASONS[errors[key].reason]) for path, key in zip(photos.path[bad], photos.sha256[bad])]
     photos = photos[~bad].reset_index(drop=True)
-    lost = {path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith('.')} - set(photos.label)
-    if lost:
-        files = [reason for path, reason in problems if Path(path).parent.name == min(lost)]
-        why = f'none of its {len(files)} files can be read ({files[0]})' if files else 'the folder is empty'
-        raise ValueError(f"{Path(folder)/min(lost)}: no photo for this class, {why}; add photos or remove the folder")
+    _check_none_lost(Path(folder), photos, problems)
     photos['group'] = near_duplicates(np.stack([hashes[key] for key in photos.sha256]))
     return photos, pd.DataFrame([(str(path), reason) for path, reason in problems], columns=['path', 'reason'])
 
