@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['embedding_cache', 'embed_photos']
 
-# %% ../nbs/06_embed.ipynb #72b56a4b
+# %% ../nbs/06_embed.ipynb #079026a8
 import numpy as np
 
 from .classifier import Backbone, embed_each
-from .dataset import Cache, compute_cached
+from .copies import Cache, compute_cached
 
 # %% ../nbs/06_embed.ipynb #02332b76
 def embedding_cache(backbone:Backbone) -> Cache:

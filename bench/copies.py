@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from timing import every, jpegs, parser, print_machine, print_table, run_checked, spread, timed
 
-from archclf.dataset import hash_each, near_duplicates, perceptual_hashes
+from archclf.copies import hash_each, near_duplicates, perceptual_hashes
 from archclf.image import read_image
 
 NOISE = .22  # share of bits flipped

@@ -1,4 +1,5 @@
 "Copies of real photos are found and stay on one side of every split; the cache computes what is new and nothing else."
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from archclf import dataset, embed
 from archclf.classifier import Classifier
-from archclf.dataset import Cache, deal, hash_distance, near_duplicates, perceptual_hashes, scan_photos, split_photos
+from archclf.copies import RADIUS, Cache, Copies, compute_cached, hash_distance, near_duplicates, perceptual_hashes
+from archclf.dataset import deal, scan_photos, split_photos
 from archclf.image import REASONS, read_image
 from archclf.probe import fit_probe
 from archclf.sample import draw_facades
@@ -158,10 +160,10 @@ def partition(groups): return {frozenset(np.flatnonzero(groups == group).tolist(
 
 
 @st.composite
-def hash_sets(draw):
-    "Hashes of up to 40 photos with up to 6 variants each, many of them a few bits from another; the same hash has the same variants."
+def hash_sets(draw, variants=None):
+    "Hashes of up to 40 photos with `variants` or up to 6 each, many of them a few bits from another; the same hash has the same variants."
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    photos, variants = draw(st.integers(1, 40)), draw(st.integers(1, 6))
+    photos, variants = draw(st.integers(1, 40)), variants or draw(st.integers(1, 6))
     hashes = rng.integers(0, 2**64, (photos, variants), dtype=np.uint64)
     for photo in range(1, photos):
         if rng.random() < .3: continue
@@ -194,6 +196,34 @@ def test_the_hardest_pairs():
         for one in bit, *others: copies[bit] ^= np.uint64(1 << int(one))
     found = near_duplicates(np.concatenate([hashes, copies]), 7)
     assert np.array_equal(found[:64], found[64:]) and len(set(found.tolist())) == 64
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_one_picture_at_a_time_is_near_duplicates(seed):
+    "Copies by 0 to 9 bits, in either direction, of pictures before, at and beyond the ends of the blocks that are searched."
+    rng, count = np.random.default_rng(seed), 2500
+    seen, new = rng.integers(0, 2**64, (2, count, 50), dtype=np.uint64)
+    places, half = rng.integers(0, 50, count), np.arange(count) % 2 == 0
+    flips = np.packbits(rng.random((count, 64)).argsort(1) < rng.integers(0, 10, (count, 1)), axis=1).view(np.uint64)[:, 0]
+    new[half, 0] = seen[half, places[half]] ^ flips[half]
+    new[~half, places[~half]] = seen[~half, 0] ^ flips[~half]
+    groups, copies = near_duplicates(np.concatenate([seen, new])), Copies()
+    for number, hashes in enumerate(seen): copies.add(hashes, f'{number}.jpg')
+    chosen = [*range(0, count, 20), 1023, 1024, 2047, 2048, count - 1]
+    joined = groups[:count] == groups[count:]
+    assert .6 < joined.mean() < .8
+    assert [copies.find(new[number]) for number in chosen] == [f'{number}.jpg' if joined[number] else None for number in chosen]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(hash_sets(variants=50))
+def test_the_first_that_was_seen_is_named(hashes):
+    "What brute force finds among the pictures that came before, each of which is added after it was looked for."
+    near, copies = hash_distance(hashes[:, :1, None], hashes[None]).min(2) <= RADIUS, Copies()
+    for number, (one, alike) in enumerate(zip(hashes, near | near.T)):
+        before = np.flatnonzero(alike[:number])
+        assert copies.find(one) == (str(before[0]) if len(before) else None)
+        copies.add(one, str(number))
 
 
 @pytest.mark.parametrize('radius', [-1, 8])
@@ -297,9 +327,9 @@ def test_every_value_is_written_once(folder, monkeypatch):
     monkeypatch.setattr(Cache, 'update', counting)
     paths = {f'key {number}': f'{number}.jpg' for number in range(300)}
     each = lambda paths: ((path, np.array([len(path)])) for path in paths)
-    values, errors = dataset.compute_cached(Cache('many', np.int64), paths, each, 'Counting')
+    values, errors = compute_cached(Cache('many', np.int64), paths, each, 'Counting')
     assert sorted(written) == sorted(paths) == sorted(values) and not errors
-    assert dataset.compute_cached(Cache('many', np.int64), paths, each, 'Counting')[0].keys() == values.keys() and len(written) == 300
+    assert compute_cached(Cache('many', np.int64), paths, each, 'Counting')[0].keys() == values.keys() and len(written) == 300
 
 
 def test_what_was_computed_before_a_crash_is_kept(folder):
@@ -308,7 +338,7 @@ def test_what_was_computed_before_a_crash_is_kept(folder):
             if number == 200: raise KeyboardInterrupt
             yield path, np.array([number])
     paths = {f'key {number}': f'{number}.jpg' for number in range(300)}
-    with pytest.raises(KeyboardInterrupt): dataset.compute_cached(Cache('torn', np.int64), paths, each, 'Counting')
+    with pytest.raises(KeyboardInterrupt): compute_cached(Cache('torn', np.int64), paths, each, 'Counting')
     assert len(Cache('torn', np.int64)[list(paths)]) >= 192
 
 
@@ -332,9 +362,27 @@ def test_a_class_that_would_vanish_stops_the_run(tmp_path):
 
 def test_what_lies_beside_the_class_folders_is_listed(tmp_path):
     draw_facades(tmp_path, per_style=1)
-    for name in 'loose.jpg', 'manifest.csv', '.hidden.jpg': (tmp_path/name).write_bytes(b'x')
+    for name in 'loose.jpg', 'manifest.csv', '.hidden.jpg', 'manifest.jsonl', 'CREDITS.md', '.manifest.jsonl.lock': (tmp_path/name).write_bytes(b'x')
     table, problems = scan_photos(tmp_path)
     assert len(table) == 8 and problems.path.map(os.path.basename).tolist() == ['loose.jpg']
+
+
+def test_the_manifest_says_where_photos_come_from(folder):
+    "A line counts for the photo that it saved, not for one that it found to be a copy of it."
+    before, _ = scan_photos(folder)
+    assert list(before) == ['path', 'label', 'sha256', 'group']
+    line = {'url': 'https://example.org/1.jpg', 'page': 'https://example.org/page', 'title': 'Façade "A"', 'creator': 'archclf sample', 'license': 'CC0 1.0',
+            'license_url': 'https://example.org/licence', 'provider': 'example', 'label': 'elsewhere', 'status': 'saved', 'reason': '',
+            'path': 'gothic/gothic-0001.jpg', 'sha256': '0' * 64}
+    copy = {**line, 'status': 'duplicate', 'reason': 'near copy', 'title': 'A copy', 'sha256': ''}
+    lines = [line, {**copy, 'url': 'https://example.org/2.jpg'}, {**copy, 'url': 'https://example.org/3.jpg', 'path': 'gothic/gothic-0002.jpg'},
+             {**line, 'url': 'https://example.org/4.jpg', 'path': 'modern/gone.jpg'}]
+    (folder/'manifest.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines), encoding='utf-8')
+    table, problems = scan_photos(folder)
+    assert problems.empty and table[list(before)].equals(before) and list(table)[4:] == list(dataset.ORIGIN)
+    rows = table.set_index(table.path.map(os.path.basename))[list(dataset.ORIGIN)]
+    assert rows.loc['gothic-0001.jpg'].to_dict() == {field: line[field] for field in dataset.ORIGIN}
+    assert (rows.drop(index='gothic-0001.jpg') == '').all(axis=None) and len(rows) == 16
 
 
 def test_parts_in_place_of_classes_are_named(tmp_path):

@@ -174,7 +174,7 @@ def test_the_same_photos_give_the_same_bytes_in_another_process(two_hundred, und
 
 def test_a_damaged_cache_is_reported(drawings, tmp_path, fails):
     "With the file to remove; both kinds: no database at all, and one with damaged pages."
-    from archclf.dataset import Cache, scan_photos
+    from archclf.dataset import scan_photos
     old, os.environ['ARCHCLF_CACHE'] = os.environ['ARCHCLF_CACHE'], str(tmp_path/'cache')
     try: scan_photos(drawings)
     finally: os.environ['ARCHCLF_CACHE'] = old
