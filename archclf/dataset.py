@@ -52,16 +52,16 @@ def _read_contents(found):
     return rows, [(path, REASONS['missing'] if isinstance(error, FileNotFoundError) else error.strerror)
                   for path, error in contents.items() if isinstance(error, OSError)]
 
-# %% ../nbs/04_dataset.ipynb #4f5581a4
+# %% ../nbs/04_dataset.ipynb #87bdbac9
 ORIGIN = 'title', 'creator', 'license', 'license_url', 'page', 'url', 'provider'
 
 
 def _with_origin(photos, folder):
     if not (folder/MANIFEST).exists(): return photos
-    from archclf.collect import read_manifest
-    records = {record['path']: record for record in read_manifest(folder) if record['status'] == 'saved'}
-    found = [records.get(Path(path).relative_to(folder).as_posix(), {}) for path in photos.path]
-    return photos.assign(**{field: [record.get(field, '') for record in found] for field in ORIGIN})
+    from archclf.collect import saved_records
+    inside = [Path(path).relative_to(folder).as_posix() for path in photos.path]
+    records = saved_records(folder, dict(zip(inside, photos.sha256)))
+    return photos.assign(**{field: [records.get(path, {}).get(field, '') for path in inside] for field in ORIGIN})
 
 # %% ../nbs/04_dataset.ipynb #5709cac5
 def _check_none_lost(folder, photos, problems):

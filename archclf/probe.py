@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['fit_heads', 'fit_out_of_fold', 'fit_temperature', 'Probe', 'fit_probe', 'save_probe', 'probe_photos', 'train_probe']
 
-# %% ../nbs/07_probe.ipynb #fa49cb19
+# %% ../nbs/07_probe.ipynb #626b9b14
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +167,17 @@ def probe_photos(
     _check_classes(table, folds=5)
     return fit_probe(table, embed_photos(table, classifier.backbone), seed=seed), problems
 
-# %% ../nbs/07_probe.ipynb #e228c18b
+# %% ../nbs/07_probe.ipynb #b41ba4a8
+def _origin(photos):
+    if 'provider' not in photos: return 'Where the photos come from was not written down.'
+    from archclf.licenses import read_license
+    licenses = [read_license(text, url) for text, url in zip(photos.license, photos.license_url)]
+    names = {'unknown': 'not known', 'other': 'of another kind'}
+    counts = Counter(names.get(license.code, license.name) for license in licenses), Counter(photos.provider)
+    listed = [', '.join(f"{re.sub('[^A-Za-z0-9 .-]', '', name) or 'elsewhere'} ({count})" for name, count in each.most_common()) for each in counts]
+    return f'Collected from: {listed[1]}. Licences: {listed[0]}.'
+
+# %% ../nbs/07_probe.ipynb #7e504250
 def train_probe(
     photos:'str|os.PathLike',  # A folder with one sub-folder of photos a class
     out:'str|os.PathLike',  # The model folder to write
@@ -178,6 +190,6 @@ def train_probe(
     info, files = read_model(backbone)
     copies = len(probe.photos) - probe.photos.group.nunique()
     notes = [f'{len(probe.photos)} photos, {copies} of them near-duplicates of another, {len(problems)} unreadable files left out.',
-             'Where the photos come from and whether their labels are right was not checked by archclf.']
+             _origin(probe.photos), 'Whether their labels are right was not checked by archclf.']
     save_probe(out, probe, files['backbone.onnx'], info, Path(out).resolve().name, notes)
     return probe, problems
