@@ -136,8 +136,8 @@ def _sha256(data):
     import hashlib
     return hashlib.sha256(data).hexdigest()
 
-# %% ../nbs/03_collect.ipynb #ed10750d
-TEXTS = 'url', 'page', 'title', 'creator', 'license', 'license_url', 'provider', 'label', 'status', 'reason', 'path', 'sha256'
+# %% ../nbs/03_collect.ipynb #8432223d
+TEXTS = 'url', 'page', 'title', 'creator', 'license', 'license_url', 'provider', 'label', 'status', 'reason', 'path', 'sha256', 'phash'
 
 
 def _parse(line):
@@ -147,6 +147,7 @@ def _parse(line):
     if not all(isinstance(text, str) for text in texts): return None
     status, reason, label, path = (record[name] for name in ('status', 'reason', 'label', 'path'))
     if status != (REASONS.get(reason, ('',))[0] if reason else 'saved'): return None
+    if not re.fullmatch('[0-9a-f]{16}' if status == 'saved' else '[0-9a-f]*', record['phash']): return None
     inside = path.count('/') == 1 and '..' not in path.split('/') and '\\' not in path
     return record if inside or not path and status != 'saved' else None
 
@@ -317,7 +318,7 @@ def photo_name(title:str, data:bytes) -> str:
     words = re.sub('[^a-z0-9]+', '-', plain).strip('-')[:40].rstrip('-')
     return f"{words or 'photo'}-{_sha256(data)[:10]}.jpg"
 
-# %% ../nbs/03_collect.ipynb #a4f3b744
+# %% ../nbs/03_collect.ipynb #c36929a3
 def pictures_in(
     folder:'str|os.PathLike',  # A photo folder
     label:str|None=None,  # One class; left out: all
@@ -326,21 +327,24 @@ def pictures_in(
     shelves = [Path(folder)/label] if label else [path for path in Path(folder).glob('[!.]*') if path.is_dir()]
     return sorted(path for shelf in shelves for path in shelf.glob('[!.]*') if path.is_file())
 
-
+# %% ../nbs/03_collect.ipynb #72638d3f
 def _copies_in(folder):
-    paths = {content_hash(path): path for path in pictures_in(folder)}
-    hashes, _ = compute_cached(Cache('perceptual-hashes-1', np.uint64), paths, hash_each, 'Reading photos')
-    copies = Copies()
-    for key, path in paths.items():
-        if key in hashes: copies.add(hashes[key], path.relative_to(folder).as_posix())
+    places = {content_hash(path): path.relative_to(folder).as_posix() for path in pictures_in(folder)}
+    cached = compute_cached(Cache('perceptual-hashes-1', np.uint64), {key: folder/path for key, path in places.items()}, hash_each, 'Reading photos')
+    hashes, copies = cached[0], Copies()
+    for record in read_manifest(folder):
+        if record['status'] != 'saved': continue
+        gone = np.full(50, int(record['phash'], 16), np.uint64)
+        copies.add(hashes.pop(record['sha256'], gone), places.get(record['sha256'], record['path']))
+    for key, value in hashes.items(): copies.add(value, places[key])
     return copies
 
-# %% ../nbs/03_collect.ipynb #aef505da
+# %% ../nbs/03_collect.ipynb #a497f395
 class Collector:
     "A run: settles hits one by one."
     def __init__(self, folder, web, gate, size, retry):
         self.folder, self.web, self.gate, self.size, self.retry = Path(folder), web, gate, size, retry
-        self.manifest, self.copies = Manifest(folder), _copies_in(folder)
+        self.manifest, self.copies = Manifest(folder), _copies_in(self.folder)
 
     def settled(self, hit:ImageHit) -> bool:
         "Whether a hit needs no attention. A licence is judged anew under another gate, and a passing failure if `retry` is set."

@@ -88,7 +88,7 @@ def plain_words(text:str) -> str:
     for pattern, short in SHORT.items(): plain = re.sub(rf'\b(?:{pattern})\b', short, plain)
     return plain
 
-# %% ../nbs/02b_licenses.ipynb #c7cd1cee
+# %% ../nbs/02b_licenses.ipynb #705c85f8
 MENTION = re.compile(r'(?<!\S)(?:(by(?: (?:sa|nc|nd))*)|(pd|cc0|gfdl|fal))(?!\S)')
 VERSION = re.compile(rf"(?<!\S)v?(1\.[0-3]|2\.[015]|[34]\.0|[1-4])(?: ({'|'.join(PORTS)}))?(?!\S)")
 
@@ -96,10 +96,11 @@ VERSION = re.compile(rf"(?<!\S)v?(1\.[0-3]|2\.[015]|[34]\.0|[1-4])(?: ({'|'.join
 def _read_words(text):
     plain = plain_words(text)
     if not set(plain.split()) - NOTHING: return []
-    codes = [ELEMENTS.get(frozenset(by.split())) if by else 'pdm' if other == 'pd' else other for by, other in MENTION.findall(plain)]
+    versions, mentions = set(VERSION.findall(plain)), set(MENTION.findall(plain))
+    codes = {ELEMENTS.get(frozenset(by.split())) if by else 'pdm' if other == 'pd' else other for by, other in mentions}
     rest = VERSION.sub('', MENTION.sub('', plain)).split()
     if not codes or None in codes or set(rest) - {'cc'}: return [License('other', '', text, '')]
-    return [_license(code, *_newest(code, VERSION.findall(plain))) for code in codes]
+    return [_license(code, *_newest(code, sorted(versions))) for code in sorted(codes)]
 
 # %% ../nbs/02b_licenses.ipynb #09fdfc51
 def _newest(code, versions):
@@ -168,13 +169,13 @@ def admits(
     order = list(CODES)
     return order.index(license.code) <= order.index(STRICTEST[gate])
 
-# %% ../nbs/02b_licenses.ipynb #4a729719
+# %% ../nbs/02b_licenses.ipynb #2d954a48
 def _clean(value, longest=200):
     seen = (char for char in str(value or '') if char.isspace() or char in '\u200c\u200d' or unicodedata.category(char) not in ('Cc', 'Cf', 'Cs'))
     text = ' '.join(''.join(seen).split())
     return text if len(text) <= longest else text[:longest - 1].rstrip() + '…'
 
-
+# %% ../nbs/02b_licenses.ipynb #0fba651a
 MARKUP = r'[\\`*_\[\]{}|~$^&!@]|:(?=//)'
 DOMAIN = r'(?<=\w)\.(?=[^\W\d])'  # the dot of example.org, of which some renderers make a link
 
@@ -225,10 +226,10 @@ def credit_line(
     photo = _link(record.get('path'), _path(record.get('path')))
     return (photo and f'{photo}: ') + f'“{title}”{author}, {_terms(license)}' + (provider and f', via {provider}')
 
-# %% ../nbs/02b_licenses.ipynb #20fe597f
+# %% ../nbs/02b_licenses.ipynb #1679e242
 SHARE_ALIKE = ('Where it says share alike, the licence binds those who pass the photo on: the small copy here, and whatever else is made '
                'from that photo, has to stay under the same licence. Photos beside it keep their own.')
-CHANGED = 'All photos were changed: they were made smaller, saved anew as JPEG, and their metadata was removed.'
+CHANGED = 'All photos were changed: large ones were made smaller, and all were saved anew as JPEG, and their metadata was removed.'
 
 
 def _summary(licenses):

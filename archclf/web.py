@@ -60,11 +60,13 @@ def _short(text, length=120):
     text = ''.join(letter if letter.isprintable() else '?' for letter in str(text))
     return text if len(text) <= length else f'{text[:length - 30]}…{text[-20:]}'
 
-# %% ../nbs/01e_web.ipynb #3241d477
+# %% ../nbs/01e_web.ipynb #0634cd3b
 class _Trouble(Exception):
-    def __init__(self, reason, detail='', again=False, wait=None):
-        self.reason, self.detail = reason, detail
-        self.again, self.wait, self.host = again, wait, None  # worth another attempt; seconds that the host asks to wait; which host
+    def __init__(self, reason,
+        detail='',
+        again=False,  # worth another attempt?
+        wait=None,  # seconds that the host asks to wait
+    ): self.reason, self.detail, self.again, self.wait, self.host = reason, detail, again, wait, None
 
 # %% ../nbs/01e_web.ipynb #9037b041
 LONGEST = 8192  # characters; servers refuse longer addresses
@@ -151,20 +153,19 @@ def _public_addresses(host, port, seconds, allow):
         raise _Trouble('forbidden address', host if host == private[0] else f'{host} is {private[0]}')
     return addresses
 
-# %% ../nbs/01e_web.ipynb #e2d9ffe6
+# %% ../nbs/01e_web.ipynb #e67ef9bb
 class _Clock(threading.local):
-    "Until when the address that this thread is busy with must be done, and how many bytes have come in."
-    deadline, received = 0., 0
+    deadline, received = 0., 0  # until when this thread's address must be done, and how many bytes have come in
 
     def left(self, seconds):
         left = min(seconds, self.deadline - time.monotonic())
         if left <= 0: raise httpcore.ReadTimeout('out of time')
         return left
 
-# %% ../nbs/01e_web.ipynb #2949d82e
+# %% ../nbs/01e_web.ipynb #d5e9616f
 class _Stream(httpcore.NetworkStream):
-    "A connection that watches the clock."
-    def __init__(self, stream, clock): self.stream, self.clock, self.close, self.get_extra_info = stream, clock, stream.close, stream.get_extra_info
+    def __init__(self, stream, clock):
+        self.stream, self.clock, self.close, self.get_extra_info = stream, clock, stream.close, stream.get_extra_info
 
     def read(self, max_bytes, timeout=None):
         data = self.stream.read(max_bytes, self.clock.left(timeout))
@@ -176,10 +177,10 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(self, ssl_context, server_hostname=None, timeout=None):
         return _Stream(self.stream.start_tls(ssl_context, server_hostname, self.clock.left(timeout)), self.clock)
 
-# %% ../nbs/01e_web.ipynb #54ddb996
+# %% ../nbs/01e_web.ipynb #b808ac2f
 class _Network(httpcore.NetworkBackend):
-    "Connects to the addresses that `find(host, port, seconds)` gives, and to no others."
-    def __init__(self, clock, find): self.clock, self.find, self.plain = clock, find, httpcore.SyncBackend()
+    def __init__(self, clock, find):  # find(host, port, seconds) gives the addresses to connect to
+        self.clock, self.find, self.plain = clock, find, httpcore.SyncBackend()
 
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         seconds = self.clock.left(timeout)
@@ -270,16 +271,14 @@ def _domain_of(host, manners):
     parents = ('.'.join(labels[i:]) for i in range(len(labels)))
     return next((parent for parent in parents if parent in manners), host)
 
-# %% ../nbs/01e_web.ipynb #3d792a74
+# %% ../nbs/01e_web.ipynb #e8acb26e
 class _Domain:
-    "Whose turn it is at one domain."
     def __init__(self, manners):
         self.manners, self.lock, self.slots = manners, threading.Lock(), queue.PriorityQueue()
         self.next = self.until = 0.  # when the pause is over, and until when the host wants nobody to come
         for _ in range(manners.connections): self.slots.put(0.)
 
     def cost(self, received):
-        "Seconds that `received` bytes take at this connection's share of the megabits."
         return received * 8e-6 * self.manners.connections / self.manners.megabits if self.manners.megabits else 0.
 
 # %% ../nbs/01e_web.ipynb #1f372966
@@ -312,13 +311,12 @@ def _turn(web, domain):
             free = start + domain.cost(web.clock.received)
     finally: domain.slots.put(free)
 
-# %% ../nbs/01e_web.ipynb #2968ebde
+# %% ../nbs/01e_web.ipynb #6f4a464d
 PATIENCE = 2  # how many addresses of a host may be stuck in a row
 STUCK = {'unreachable', 'time-out'}
 
 
 class _Host:
-    "One scheme, name and port: its domain, the pool of its connections, and whether it is still worth asking."
     def __init__(self, domain, pool, guarded):
         self.domain, self.pool, self.guarded = domain, pool, guarded  # guarded: nothing left to check before asking
         self.stuck, self.reason = 0, ''
@@ -349,9 +347,8 @@ def _open_pool(web, proxy, secure):
     login = (at.username, at.password) if at.userinfo else None
     return httpcore.HTTPProxy(_text(at), proxy_auth=login, network_backend=_Network(web.clock, _look_up), **options)
 
-# %% ../nbs/01e_web.ipynb #984833f8
+# %% ../nbs/01e_web.ipynb #d30013f5
 def _check_target(web, host, url):
-    "Behind a proxy: refuse what this machine itself can tell to be private."
     if not host.guarded:
         try: _public_addresses(url.raw_host.decode(), _port(url), web.clock.left(web.connect), web.allow)
         except (httpcore.ConnectError, httpcore.TimeoutException): pass  # no name server here: the proxy has one
@@ -485,9 +482,8 @@ def _open_host(web, origin):
     if key not in web.pools: web.pools[key] = _open_pool(web, *key)
     return _Host(web.domain(_domain_of(url.raw_host.decode(), web.manners)), web.pools[key], guarded=not proxy)
 
-# %% ../nbs/01e_web.ipynb #98fe62a0
+# %% ../nbs/01e_web.ipynb #8c0ca477
 class _Desk:
-    "What the threads of a `Web` share."
     def __init__(self, connections, per_host, manners):
         self.connections, self.free, self.manners = connections, threading.BoundedSemaphore(connections), manners
         self.clock, self.closing, self.lock, self.random, self.pools = _Clock(), threading.Event(), threading.Lock(), random.Random(0), {}

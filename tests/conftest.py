@@ -6,8 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile('steady', derandomize=True, database=None, deadline=None)  # the same examples in every run
+settings.load_profile('steady')
 COMMAND = [sys.executable, '-W', 'always', '-c', 'from archclf.cli import main; main()']
 
 

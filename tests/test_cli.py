@@ -12,7 +12,7 @@ from archclf.classifier import read_model
 from archclf.sample import draw_facade
 
 KEYS = ['path', 'label', 'confidence', 'sure', 'probabilities']
-COMMANDS = 'predict', 'train', 'report', 'demo', 'app', 'doctor'
+COMMANDS = 'collect', 'predict', 'train', 'report', 'demo', 'app', 'doctor'
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_ddgs_pages_come_one_by_one_with_a_pause(duck, ask):
     assert len(duck.requests) == 2
     start = time.monotonic()
     next(pages)
-    assert .35 < time.monotonic() - start < 2 and len(duck.requests) == 4
+    assert .35 < time.monotonic() - start < 12 and len(duck.requests) == 4
 
 @pytest.mark.parametrize('instead, reason, words', [
     ({'/i.js': (403, 'ops@duckduckgo.com')}, 'rate limited', 'status 403'),
@@ -288,7 +288,7 @@ def check_hits(hits, name):
 @pytest.mark.parametrize('name', HITS)
 def test_reading_raises_search_errors_only(name):
     recorded = json.loads((RECORDED/f'{name}.json').read_text(encoding='utf-8'))
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=120)
     @given(mangled(recorded) | JSON)
     def reading(value):
         try: check_hits(HITS[name](value, 'query', 'label'), name)
@@ -300,7 +300,7 @@ def test_names_and_titles_can_be_written_to_a_file():
     assert (hit.url, hit.title, hit.creator, hit.license, hit.width) == ('https://x.org/1.jpg', 'half a ? smile', 'one two three', 'CC BY', 0)
     assert plain('<div class="fn">\nUnknown author<span style="display: none;">Unknown author</span></div>') == 'Unknown author'
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text() | st.lists(st.sampled_from(['<', '>', '"', "'", '<a href="x">', '</a>', '<br>', '<span style="display:none">', '&amp;', '&#0;', '<![x[', '<!--', 'name'])).map(''.join))
 def test_any_scrap_of_html_becomes_one_line(html):
     assert plain(html) == ' '.join(plain(html).split())
@@ -309,7 +309,7 @@ def test_hostile_html_is_read_quickly():
     for scrap in ('<' * 10**6, '<a "' * 10**5, "<'\"" * 10**5, '<b style="display:none">' * 10**5, '<div' * 10**5, '&' * 10**6, '<a display:' * 10**5):
         start = time.monotonic()
         plain(scrap)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 12
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(tmp_path, data, line, words)
 
 PIECES = ['url', 'URL', 'label', 'title', ',', ';', '\t', '\n', '\r', '\r\n', '"', '{', '}', '[', ':', '"url"', '"label"', 'https://x.org/1.jpg', 'http://', '\ufeff', '\0', '\u2028', '#', '\\', ' ', '3', 'null']
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=30).map(lambda pieces: ''.join(pieces).encode()))
 @example(b'url,"title\nhttps://x.org/1.jpg')
 @example(b'"url\n')
