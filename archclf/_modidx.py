@@ -113,6 +113,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'archclf.collect._pool': ('collect.html#_pool', 'archclf/collect.py'),
                                  'archclf.collect._result': ('collect.html#_result', 'archclf/collect.py'),
                                  'archclf.collect._sha256': ('collect.html#_sha256', 'archclf/collect.py'),
+                                 'archclf.collect._sources': ('collect.html#_sources', 'archclf/collect.py'),
                                  'archclf.collect._still_asked': ('collect.html#_still_asked', 'archclf/collect.py'),
                                  'archclf.collect._styles': ('collect.html#_styles', 'archclf/collect.py'),
                                  'archclf.collect._thumbnail': ('collect.html#_thumbnail', 'archclf/collect.py'),

@@ -226,10 +226,10 @@ def credit_line(
     photo = _link(record.get('path'), _path(record.get('path')))
     return (photo and f'{photo}: ') + f'“{title}”{author}, {_terms(license)}' + (provider and f', via {provider}')
 
-# %% ../nbs/02b_licenses.ipynb #1679e242
+# %% ../nbs/02b_licenses.ipynb #5cd25867
 SHARE_ALIKE = ('Where it says share alike, the licence binds those who pass the photo on: the small copy here, and whatever else is made '
                'from that photo, has to stay under the same licence. Photos beside it keep their own.')
-CHANGED = 'All photos were changed: large ones were made smaller, and all were saved anew as JPEG, and their metadata was removed.'
+CHANGED = 'All photos were changed: large ones were made smaller, all were saved anew as JPEG, and their metadata was removed.'
 
 
 def _summary(licenses):
