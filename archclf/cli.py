@@ -39,7 +39,7 @@ def _classes(names):
     if files and len(names) > 1: raise ValueError(f"{' '.join(names)}: expected either names of classes or one file")
     return read_classes(files[0]) if files else as_styles(names) if names else None
 
-# %% ../nbs/13_cli.ipynb #f305a9ee
+# %% ../nbs/13_cli.ipynb #21d2e5a4
 def _write_sheets(folder, sheet):
     from archclf.collect import photo_sheet, pictures_in
     for label in sorted({path.parent.name for path in pictures_in(folder)}): photo_sheet(folder, label).save(sheet/f'{label}.png')
@@ -47,13 +47,13 @@ def _write_sheets(folder, sheet):
 
 
 def _short(label, count, target):
-    return f'archclf: {label} has {count or "no"} of {target} photos; add search phrases, another --source or a wider --license'
+    return f'archclf: {label} has {count} of {target} photos; add search phrases, another --source or a wider --license'
 
-# %% ../nbs/13_cli.ipynb #e3e13626
+# %% ../nbs/13_cli.ipynb #d6624952
 @app.command()
 def collect(
     out: Annotated[Path, typer.Option(help='The photo folder, new or to go on with.')],
-    names: Annotated[Optional[list[str]], typer.Argument(metavar='[CLASS]...', help='More classes, as after --classes.')] = None,
+    names: Annotated[Optional[list[str]], typer.Argument(metavar='CLASS', help='More classes, as after --classes.')] = None,
     classes: Annotated[Optional[list[str]], typer.Option(metavar='CLASS...', help='Names of the classes, or a .json or .toml file of {label: [phrases]}. Left out: the eight styles.')] = None,
     per_class: Annotated[int, typer.Option(min=1, help='Photos for each class.')] = 100,
     source: Annotated[str, typer.Option(help='Where to look, in this order: commons, openverse, duckduckgo, files of addresses.')] = 'commons,openverse,duckduckgo',

@@ -60,12 +60,13 @@ def _as_style(label, phrases):
         raise ValueError(f"The class {label!r} has an empty search phrase: give at least one, such as [{label!r}]")
     return STYLES[label] if list(phrases) == [label] and label in STYLES else Style(label, tuple(phrases))
 
-# %% ../nbs/00_styles.ipynb #3f08ce1f
+# %% ../nbs/00_styles.ipynb #91627aa0
 def read_classes(
     path:'str|os.PathLike',  # A `.json` or `.toml` file of `{label: [phrases]}`; JSON may also be a list of labels
 ) -> dict[str, Style]:  # `{label: Style}` in the order of the file
     "Classes from a file."
     path = Path(path)
+    if not path.is_file(): raise ValueError(f"{path}: no such file; expected a .json or .toml file with labels and their phrases")
     try: classes = _toml(path) if path.suffix == '.toml' else json.loads(path.read_text('utf-8-sig'))
     except ValueError as error: raise ValueError(f"{path}: cannot be read as {'TOML' if path.suffix == '.toml' else 'JSON'} ({error})") from error
     listed = classes.values() if isinstance(classes, dict) else [classes]

@@ -774,7 +774,8 @@ def test_any_values_in_a_manifest(changes):
     check_damaged(LINES[0] + line_for(1, **changes) + LINES[2], [LINES[0], LINES[2]])
 
 
-def test_a_deeply_nested_line(): check_damaged(LINES[0] + b'[' * 200_000 + b'\n' + LINES[1], LINES)
+@pytest.mark.parametrize('line', [b'[' * 200_000 + b'\n', line_for(1, path=f"gothic/{'x' * 300}.jpg")], ids=['nested deeply', 'a name too long for a file'])
+def test_excessive_lines(line): check_damaged(LINES[0] + line + LINES[2], LINES)
 
 
 DRIVE = pytest.param('C:/evil.jpg', marks=pytest.mark.skipif(os.name != 'nt', reason='a folder like any other'))
