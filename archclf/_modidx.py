@@ -426,6 +426,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'archclf.web._Network.connect_tcp': ('web.html#_network.connect_tcp', 'archclf/web.py'),
                              'archclf.web._Stream': ('web.html#_stream', 'archclf/web.py'),
                              'archclf.web._Stream.__init__': ('web.html#_stream.__init__', 'archclf/web.py'),
+                             'archclf.web._Stream.close': ('web.html#_stream.close', 'archclf/web.py'),
                              'archclf.web._Stream.read': ('web.html#_stream.read', 'archclf/web.py'),
                              'archclf.web._Stream.start_tls': ('web.html#_stream.start_tls', 'archclf/web.py'),
                              'archclf.web._Stream.write': ('web.html#_stream.write', 'archclf/web.py'),

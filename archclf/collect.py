@@ -136,8 +136,8 @@ def _sha256(data):
     import hashlib
     return hashlib.sha256(data).hexdigest()
 
-# %% ../nbs/03_collect.ipynb #bac95ed2
-TEXTS = 'url', 'page', 'title', 'creator', 'license', 'license_url', 'provider', 'label', 'status', 'reason', 'path', 'sha256', 'phash'
+# %% ../nbs/03_collect.ipynb #1e5cb405
+TEXTS = 'url', 'page', 'title', 'creator', 'license', 'license_url', 'provider', 'label', 'status', 'reason', 'path', 'sha256'
 INSIDE = re.compile(r'[^./\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*')  # a class folder and a file in it, neither of them hidden
 
 
@@ -148,7 +148,7 @@ def _parse(line):
     if not all(isinstance(text, str) for text in texts): return None
     status, reason, label, path = (record[name] for name in ('status', 'reason', 'label', 'path'))
     if status != (REASONS.get(reason, ('',))[0] if reason else 'saved'): return None
-    if not re.fullmatch('[0-9a-f]{16}' if status == 'saved' else '[0-9a-f]*', record['phash']): return None
+    if not re.fullmatch('([0-9a-f]{16})?', str(record.setdefault('phash', ''))): return None
     inside = INSIDE.fullmatch(path) and not PurePath(path).drive
     return record if inside or not path and status != 'saved' else None
 
@@ -328,15 +328,16 @@ def pictures_in(
     shelves = [Path(folder)/label] if label else [path for path in Path(folder).glob('[!.]*') if path.is_dir()]
     return sorted(path for shelf in shelves for path in shelf.glob('[!.]*') if path.is_file())
 
-# %% ../nbs/03_collect.ipynb #72638d3f
+# %% ../nbs/03_collect.ipynb #744822c7
 def _copies_in(folder):
     places = {content_hash(path): path.relative_to(folder).as_posix() for path in pictures_in(folder)}
     cached = compute_cached(Cache('perceptual-hashes-1', np.uint64), {key: folder/path for key, path in places.items()}, hash_each, 'Reading photos')
     hashes, copies = cached[0], Copies()
     for record in read_manifest(folder):
         if record['status'] != 'saved': continue
-        gone = np.full(50, int(record['phash'], 16), np.uint64)
-        copies.add(hashes.pop(record['sha256'], gone), places.get(record['sha256'], record['path']))
+        known = hashes.pop(record['sha256'], None)
+        if known is None and record['phash']: known = np.full(50, int(record['phash'], 16), np.uint64)
+        if known is not None: copies.add(known, places.get(record['sha256'], record['path']))
     for key, value in hashes.items(): copies.add(value, places[key])
     return copies
 

@@ -8,7 +8,7 @@ __all__ = ['REASONS', 'PASSING', 'LONGEST', 'HOST', 'TRAILING_DOTS', 'UNICAST', 
            'HOSTS', 'IDLE', 'LARGEST_JSON', 'WebError', 'clean_url', 'is_public', 'Answer', 'Manners', 'retry_after',
            'Web']
 
-# %% ../nbs/01e_web.ipynb #3048e76c
+# %% ../nbs/01e_web.ipynb #83fa68cd
 import ipaddress
 import json
 import os
@@ -20,7 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache, partial
@@ -162,10 +162,10 @@ class _Clock(threading.local):
         if left <= 0: raise httpcore.ReadTimeout('out of time')
         return left
 
-# %% ../nbs/01e_web.ipynb #d5e9616f
+# %% ../nbs/01e_web.ipynb #6929de25
 class _Stream(httpcore.NetworkStream):
     def __init__(self, stream, clock):
-        self.stream, self.clock, self.close, self.get_extra_info = stream, clock, stream.close, stream.get_extra_info
+        self.stream, self.clock, self.get_extra_info = stream, clock, stream.get_extra_info
 
     def read(self, max_bytes, timeout=None):
         data = self.stream.read(max_bytes, self.clock.left(timeout))
@@ -173,6 +173,10 @@ class _Stream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer, timeout=None): self.stream.write(buffer, self.clock.left(timeout))
+
+    def close(self):
+        with suppress(OSError): self.get_extra_info('socket').shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
+        self.stream.close()
 
     def start_tls(self, ssl_context, server_hostname=None, timeout=None):
         return _Stream(self.stream.start_tls(ssl_context, server_hostname, self.clock.left(timeout)), self.clock)
@@ -518,7 +522,7 @@ def _get_json(web, url):
         try: return json.loads(answer.content())
         except (ValueError, RecursionError) as error: raise WebError(url, 'bad answer', f"no JSON but {_short(answer.kind) or 'something'}") from error
 
-# %% ../nbs/01e_web.ipynb #67f1eff2
+# %% ../nbs/01e_web.ipynb #da4bf591
 class Web(_Desk):
     "A polite and careful GET, for many threads."
     def __init__(self,
@@ -535,7 +539,7 @@ class Web(_Desk):
         super().__init__(connections, per_host, manners)
         self.headers, self.allow, self.largest = _headers(contact), _names(allow), largest
         self.connect, self.read, self.total = connect, read, total
-        self.timeouts = {'connect': connect, 'read': read, 'write': read}
+        self.timeouts = {'connect': connect, 'read': read, 'write': read, 'pool': total}
 
     def get(self, url:str, largest:int|None=None) -> Answer:
         "Get `url`, or raise `WebError` with the reason."

@@ -1054,7 +1054,7 @@ def test_interrupted_while_a_host_says_nothing(tmp_path, folder):
         write_addresses(tmp_path/'list.csv', [(url, 'gothic') for url in urls])
         code, _, errors, seconds = interrupt(['collect', '--source', 'list.csv', '--allow-host', '127.0.0.1', '--out', 'photos'], folder, 5, tmp_path)
     assert code == 130 and 'interrupted' in errors.splitlines()[-1] and 'Traceback' not in errors
-    assert seconds < 20
+    assert seconds < 8
 
 
 if __name__ == '__main__':
