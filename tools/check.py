@@ -18,7 +18,7 @@ STEPS = {
     'README equals index': ['{bin}/python', 'tools/docs.py', 'readme', '--check'],
     'documentation builds': ['{bin}/python', 'tools/docs.py', 'build'],
     'documentation has no dead links': ['{bin}/python', 'tools/docs.py', 'check'],
-    'tests': ['{bin}/python', '-m', 'pytest', '-q'],
+    'tests': ['{bin}/python', '-m', 'pytest', '-q', '-n', '2', '--dist', 'loadfile', '--durations', '15'],
 }
 
 
