@@ -17,7 +17,9 @@ COMMAND = [sys.executable, '-W', 'always', '-c', 'from archclf.cli import main; 
 @pytest.fixture(scope='session', autouse=True)
 def cache(tmp_path_factory):
     "Nothing is read from or written to the user's own cache."
-    folder = tmp_path_factory.mktemp('cache')
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base)/'shared-cache'  # what one worker has embedded, the other need not
+    folder.mkdir(exist_ok=True)
     before = os.environ.get('ARCHCLF_CACHE')
     os.environ['ARCHCLF_CACHE'] = str(folder)
     yield folder

@@ -1002,7 +1002,7 @@ def test_command_with_a_file_of_addresses(run, tmp_path):
         done = run('collect', '--source', 'list.csv', '--allow-host', '127.0.0.1', '--out', 'photos', '--per-class', 3, cwd=tmp_path)
     assert done.returncode == 1 and len(pictures_in(tmp_path/'photos')) == 1
     said = [line for line in done.stderr.splitlines() if line.startswith('archclf: ')]
-    assert [line.split(';')[0] for line in said] == ['archclf: gothic has 1 of 3 photos', 'archclf: modern has no of 3 photos']
+    assert [line.split(';')[0] for line in said] == ['archclf: gothic has 1 of 3 photos', 'archclf: modern has 0 of 3 photos']
 
 
 @pytest.mark.parametrize('wrong, message', [
