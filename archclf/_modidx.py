@@ -171,6 +171,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'archclf.image': { 'archclf.image.ImageError': ('image.html#imageerror', 'archclf/image.py'),
                                'archclf.image.ImageError.__init__': ('image.html#imageerror.__init__', 'archclf/image.py'),
                                'archclf.image._check_size': ('image.html#_check_size', 'archclf/image.py'),
+                               'archclf.image._decode_smaller': ('image.html#_decode_smaller', 'archclf/image.py'),
                                'archclf.image._from_array': ('image.html#_from_array', 'archclf/image.py'),
                                'archclf.image._open': ('image.html#_open', 'archclf/image.py'),
                                'archclf.image._read': ('image.html#_read', 'archclf/image.py'),

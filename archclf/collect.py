@@ -65,10 +65,10 @@ def make_photo(
     size:int=400,  # Longest side of the result in pixels; smaller pictures keep their size
 ) -> Photo:
     "Upright, RGB, small, and without metadata; raises `ImageError` or `TooSmall`."
-    image = read_image(data, at_least=max(size, SMALLEST))
+    image = read_image(data, at_least=SMALLEST, longer=size)
     if min(image.size) < SMALLEST: raise TooSmall(f"{image.width} x {image.height} pixels, expected at least {SMALLEST} on either side")
     image.info.clear()
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    image.thumbnail((size, size), Image.Resampling.BICUBIC)
     file = io.BytesIO()
     image.save(file, 'JPEG', quality=90)
     return Photo(file.getvalue(), *image.size, perceptual_hashes(read_image(file.getvalue(), at_least=128)))

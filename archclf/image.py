@@ -72,14 +72,19 @@ def _from_array(array, name):
     return Image.fromarray(array)
 
 # %% ../nbs/01b_image.ipynb #2047309e
+def _decode_smaller(image, times):
+    if times > 1: image.draft('L' if image.mode == 'L' else 'RGB', (image.width // times, image.height // times))
+
+# %% ../nbs/01b_image.ipynb #62402e44
 def read_image(
     source:'str|os.PathLike|bytes|Image.Image|np.ndarray',  # A path, the bytes of a file, a PIL image, or an array
     at_least:int|None=None,  # Allow a JPEG to be decoded smaller, while both sides keep this many pixels
+    longer:int=1,  # and the longer side this many
 ) -> Image.Image:  # Upright, RGB, eight bits a channel
     "Read one picture, or raise `ImageError` with the reason."
     name, image = _source(source)
     try:
-        if at_least: image.draft('RGB' if image.mode != 'L' else 'L', (at_least, at_least))
+        if at_least: _decode_smaller(image, min(min(image.size) // at_least, max(image.size) // longer))
         return _to_rgb(image)
     except Exception as error: raise ImageError(name, 'damaged', str(error)) from error  # decoders raise anything on hostile bytes
 

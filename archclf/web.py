@@ -529,7 +529,7 @@ class Web(_Desk):
         contact:str='',  # Your mail address or page, told to every host; '' for $ARCHCLF_CONTACT
         allow:Iterable[str]=(),  # Hosts that may be in a private network, as 'name' or 'name:port'
         connections:int=16,  # Requests at a time
-        per_host:int=4,  # Requests at a time to one host
+        per_host:int=8,  # Requests at a time to one host
         connect:float=10.,  # Seconds to connect, and again for TLS
         read:float=10.,  # Seconds of silence
         total:float=60.,  # Seconds for one address with its redirects and attempts; waiting for a turn does not count

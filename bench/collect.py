@@ -6,9 +6,9 @@ A web server on loopback (a process of its own, on the same cores) serves COUNT 
 originals/, from a few hundred to a few thousand pixels wide, every answer LATENCY milliseconds late. Each contender, a new process with
 its libraries already imported, makes of them a folder of JPEGs with a longest side of 400 pixels:
 
-floor: GETs on as many kept-alive connections as archclf uses, one decode (draft mode), resize and encode each, nothing else
+floor: GETs on the eight kept-alive connections that archclf opens to a host, one decode (draft mode), resize and encode each, nothing else
 archclf: `collect` from a file of addresses with its defaults: licences, manifest, copies found, credits
-archclf, 16 a host: the same without its politeness of four connections to a host
+floor, 16 a host; archclf, 16 a host: both without the politeness of eight connections to a host
 fastai: `download_images`, `verify_images`, `resize_images` with their defaults
 img2dataset: two processes, 16 threads each; in an environment of its own, whose python is given
 
@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -31,7 +32,7 @@ from timing import in_turn, parser, print_machine, print_table, ratio, spread
 
 WINDOWS = (0, 0, 1, 1), (0, 0, .7, .7), (.3, .3, 1, 1), (.3, 0, 1, .7), (0, .3, .7, 1), (.25, .25, .75, .75), (0, 0, .5, .6), (.5, .4, 1, 1), (.5, 0, 1, .6), (0, .4, .5, 1)
 WIDTHS = 4000, 2400, 1600, 1200, 2000, 3000, 1000, 1400, 800, 1800  # pixels, at most, of what is cut out through each window
-SIZE, QUALITY, CONNECTIONS = 400, 90, 16
+SIZE, QUALITY, CONNECTIONS = 400, 90, 8
 
 
 def cut(original, number, folder):
@@ -69,7 +70,7 @@ async def serve(folder, latency):
     await server.serve_forever()
 
 
-def floor(urls, out):
+def floor(urls, out, connections=CONNECTIONS):
     import http.client
     import io
     from urllib.parse import urlsplit
@@ -83,11 +84,11 @@ def floor(urls, out):
         data = connection.open.getresponse().read()
         with decoding:
             image = Image.open(io.BytesIO(data))
-            image.draft('RGB', (SIZE, SIZE))
-            image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
-            image.save(out/Path(place.path).name, quality=QUALITY)
+            small = tuple(max(1, round(side * SIZE / max(image.size))) for side in image.size)
+            image.draft('RGB', small)
+            image.resize(small, Image.Resampling.BICUBIC).save(out/Path(place.path).name, quality=QUALITY)
     yield 'ready'
-    with ThreadPoolExecutor(CONNECTIONS) as pool: list(pool.map(fetch, urls))
+    with ThreadPoolExecutor(connections) as pool: list(pool.map(fetch, urls))
 
 
 def archclf(urls, out, **limits):
@@ -97,7 +98,7 @@ def archclf(urls, out, **limits):
     source = out.parent/f'{out.name}.csv'
     with open(source, 'w', newline='') as file: csv.writer(file).writerows([('url', 'label', 'license'), *((url, 'building', 'CC0') for url in urls)])
     yield 'ready'
-    collect(out, sources=[source], per_class=len(urls), size=SIZE, web=Web(allow=['127.0.0.1'], connections=CONNECTIONS, **limits))
+    collect(out, sources=[source], per_class=len(urls), size=SIZE, web=Web(allow=['127.0.0.1'], **limits))
 
 
 def fastai(urls, out):
@@ -117,7 +118,7 @@ def img2dataset(urls, out):
              encode_quality=QUALITY, processes_count=2, thread_count=16, number_sample_per_shard=100, disallowed_header_directives=[])
 
 
-CONTENDERS = {'floor': floor, 'archclf': archclf, 'archclf, 16 a host': lambda urls, out: archclf(urls, out, per_host=16), 'fastai': fastai, 'img2dataset': img2dataset}
+CONTENDERS = {'floor': floor, 'archclf': archclf, 'floor, 16 a host': partial(floor, connections=16), 'archclf, 16 a host': partial(archclf, per_host=16), 'fastai': fastai, 'img2dataset': img2dataset}
 
 
 def memory(process):
@@ -169,7 +170,7 @@ def main():
     options.add_argument('--rounds', type=int, default=3)
     options.add_argument('--latency', type=float, default=50, help='milliseconds')
     options.add_argument('--img2dataset', type=Path, help='the python of an environment with img2dataset')
-    options.add_argument('--only', default=','.join(CONTENDERS).replace('archclf, 16 a host', 'archclf'))
+    options.add_argument('--only', default='floor,archclf,fastai,img2dataset')
     options = options.parse_args()
     names = [name for name in CONTENDERS if name.partition(', ')[0] in options.only.split(',') and (name != 'img2dataset' or options.img2dataset)]
     with tempfile.TemporaryDirectory() as work:

@@ -26,7 +26,7 @@ What follows the kind is free, so that there are as many addresses of a kind as 
     picture-bomb    a PNG of 20000 x 20000 pixels in 50 kB
     small           a picture of 16 x 12 pixels
 
-`requests` (of SampleWeb) are the targets so far, `times` when they came, `busiest` how many were answered at once at most.
+`requests` (of SampleWeb) are the targets so far, `times` when they came, `busiest` how many late answers were under way at most.
 """
 import gzip
 import io
@@ -129,7 +129,11 @@ def redirects(web, handler, query):
 
 
 def latency(web, handler, query):
+    with web.counting:
+        web.busy += 1
+        web.busiest = max(web.busiest, web.busy)
     time.sleep(float(query.get('seconds', .2)))
+    with web.counting: web.busy -= 1  # before the answer: whoever has it may ask the next question at once
     good(handler)
 
 
@@ -220,13 +224,8 @@ class ImageWeb(SampleWeb):
         return f'{self.address}/trouble/{kind}/{name}' + (f'?{options}' if options else '')
 
     def respond(self, handler):
-        with self.counting:
-            self.times.append(time.monotonic())
-            self.busy += 1
-            self.busiest = max(self.busiest, self.busy)
-        try: self.misbehave(handler)
-        finally:
-            with self.counting: self.busy -= 1
+        with self.counting: self.times.append(time.monotonic())
+        self.misbehave(handler)
 
     def misbehave(self, handler):
         target = urlsplit(handler.path)
