@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from archclf.classifier import MODELS, Backbone
 from archclf.dataset import scan_photos
 from archclf.embed import embed_photos
-from archclf.probe import fit_probe, save_probe
+from archclf.probe import fit_probe, save_fitted
 
 ABOUT = {
     'preprocessing': {'size': 224, 'crop': .875, 'interpolation': 'bicubic'},
@@ -127,7 +127,7 @@ def main(folder, out):
     embeddings = embed_photos(photos, Backbone(backbone, preprocessing['size'], preprocessing['crop']))
     probe = fit_probe(photos, embeddings)
     facts = {'photos': len(photos), 'labels': photos.label.nunique(), 'copies': len(photos) - photos.group.nunique()}
-    save_probe(out, probe, backbone, ABOUT, 'Eight styles of architecture', [note.format(**facts) for note in NOTES])
+    save_fitted(out, probe, backbone, ABOUT, 'Eight styles of architecture', [note.format(**facts) for note in NOTES])
     right = (probe.predictions.label == probe.predictions.predicted).mean()
     print(f'{out}: {right:.1%} in cross-validation, sure from {probe.head.threshold:.2f}')
 
