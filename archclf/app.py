@@ -43,9 +43,10 @@ def candidates(
 def answer(
     classifier:Classifier,
     photo,  # A path, the bytes of a file, a PIL image, or an array
-) -> tuple[Prediction, np.ndarray, dict[str, np.ndarray]]:  # The prediction, the square that the network saw, a map for each candidate
+) -> tuple[Prediction, np.ndarray, dict[str, np.ndarray]]:  # The prediction, the square that the network saw, a map for each candidate if the model has maps
     "Classify a photo and explain it, in one run of the network."
     square = classifier.backbone.square(photo)
+    if not classifier.has_maps: return classifier.head.predict(classifier.backbone.run(square[None])[0]), square, {}
     features = classifier.backbone.run(square[None], 'features')[0]
     prediction = classifier.head.predict(features.mean((1, 2)))
     return prediction, square, {label: activation_map(classifier.head, features, label) for label in candidates(prediction)}
@@ -153,6 +154,7 @@ def cards_html(
     maps:Mapping[str, np.ndarray],  # Label -> activation map
 ) -> str:
     "For each candidate where the evidence was, and what a person would look for."
+    if not maps: return ''
     strongest = max(1e-6, *(evidence.max() for evidence in maps.values()))
     return '<div class="ac-cards">' + ''.join(
         f'<figure><img alt="The middle of the photo, warm where it speaks for {spoken(label)}" src="{data_uri(overlay(square, evidence, strongest))}">'

@@ -273,6 +273,7 @@ class Classifier:
     def __init__(self, info:dict, files:dict[str, bytes]):
         preprocessing = info['preprocessing']
         self.info, self.head = info, _head(info, files['head.safetensors'])
+        self.has_maps = info.get('features', True)  # whether `explain` can tell where it saw what
         self.backbone = Backbone(files['backbone.onnx'], preprocessing['size'], preprocessing['crop'])
 
     @classmethod
@@ -303,7 +304,8 @@ def explain(
     image,  # A path, the bytes of a file, a PIL image, or an array
     label:str|None=None,  # The class asked about; None for the most probable one
 ) -> tuple[np.ndarray, np.ndarray]:  # The square that the network saw, [S, S, 3] uint8, and the activation map [h, w]
-    "Where the network found evidence for `label`."
+    "Where the network found evidence for `label`; raises ValueError for a model without feature maps."
+    if not classifier.has_maps: raise ValueError(f"{classifier.info['name']}: this model has no feature maps, so it cannot tell where it saw what")
     square = classifier.backbone.square(image)
     features = classifier.backbone.run(square[None], 'features')[0]
     label = label or classifier.head.predict(features.mean((1, 2))).label

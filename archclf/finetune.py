@@ -5,11 +5,15 @@
 # %% auto #0
 __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'photo_loaders', 'ProbeHead', 'make_learner',
            'Checkpoints', 'SetDice', 'KeepStatistics', 'HalfPrecision', 'Run', 'embed_loader', 'probe_head',
-           'interpolate', 'fine_tune', 'save_learner', 'find_rate']
+           'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'save_learner', 'find_rate',
+           'finetune_photos']
 
-# %% ../nbs/08_finetune.ipynb #9ec48306
+# %% ../nbs/08_finetune.ipynb #f202e27d
 import os
 import random
+import shutil
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,29 +22,32 @@ import numpy as np
 
 from .network import DEFAULT, Body, export_body, make_body  # first: it says what to install if torch is missing
 import torch
-from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import LRFinder, ParamScheduler, valley
-from fastai.data.block import CategoryBlock, DataBlock
-from fastai.data.core import DataLoaders
-from fastai.data.transforms import ColReader, IndexSplitter, Normalize
-from fastai.distributed import DistributedDL, DistributedTrainer
-from fastai.learner import Learner
-from fastai.losses import CrossEntropyLossFlat
-from fastai.metrics import accuracy
-from fastai.torch_core import apply_init, num_distrib, rank_distrib, set_seed
-from fastai.vision.augment import RandomResizedCrop, aug_transforms
-from fastai.vision.core import PILImage
-from fastai.vision.data import ImageBlock
-from fastai.vision.learner import create_head, default_split
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)  # fastai still writes for torch.jit
+    from fastai.callback.core import Callback, TrainEvalCallback
+    from fastai.callback.progress import ProgressCallback
+    from fastai.callback.schedule import LRFinder, ParamScheduler, valley
+    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.core import DataLoaders
+    from fastai.data.transforms import ColReader, IndexSplitter, Normalize
+    from fastai.distributed import DistributedDL, DistributedTrainer
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import accuracy
+    from fastai.torch_core import apply_init, default_device, num_distrib, rank_distrib, set_seed
+    from fastai.vision.augment import RandomResizedCrop, aug_transforms
+    from fastai.vision.core import PILImage
+    from fastai.vision.data import ImageBlock
+    from fastai.vision.learner import create_head, default_split
 from fasttransform import Transform
 from PIL import Image
 from torch import nn
 
 from .classifier import Backbone, Head, check_replaceable, transform
+from .dataset import scan_photos, split_photos
 from .embed import embed_photos
 from .image import read_image, to_square
-from .probe import Fitted, calibrate, fit_heads, save_fitted
+from .probe import Fitted, calibrate, fit_heads, notes_on, save_fitted
 
 # %% ../nbs/08_finetune.ipynb #0d417c75
 class UprightImage(PILImage):
@@ -174,10 +181,13 @@ class KeepStatistics(Callback):
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm): module.eval()
 
-# %% ../nbs/08_finetune.ipynb #38becf14
+# %% ../nbs/08_finetune.ipynb #eb06a0c0
+def _has_half(device): return device.type == 'cpu' and torch.cpu._is_avx512_bf16_supported()
+
+
 class HalfPrecision(Callback):
     "Computes in bfloat16 on processors that can."
-    def before_fit(self): self.context = torch.autocast('cpu', torch.bfloat16, enabled=self.dls.device.type == 'cpu' and torch.cpu._is_avx512_bf16_supported())
+    def before_fit(self): self.context = torch.autocast('cpu', torch.bfloat16, enabled=_has_half(self.dls.device))
     def before_batch(self): self.context.__enter__()
     def after_pred(self):
         self.context.__exit__(None, None, None)
@@ -293,6 +303,35 @@ def fine_tune(
     transforms = aug_transforms() if recipe == 'plain' else MILD
     return RECIPES[recipe](photo_loaders(photos, size, batch=batch, transforms=transforms), make_body(arch, size), photos, run, epochs)
 
+# %% ../nbs/08_finetune.ipynb #af26815d
+def probabilities_of(
+    learn:Learner,  # From `fine_tune`
+    paths,  # Photos
+) -> np.ndarray:  # [N, C], in the order of `learn.dls.vocab`
+    "What a learner makes of photos, seen as the finished classifier will see them."
+    import pandas as pd
+    loader = learn.dls.test_dl(pd.DataFrame({'path': list(paths)}))
+    with learn.no_bar(), learn.no_logging(): return learn.get_preds(dl=loader)[0].float().numpy()
+
+# %% ../nbs/08_finetune.ipynb #3dd549d7
+def _step_seconds(body, photos, half):
+    start = time.perf_counter()
+    with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = body(photos).float().mean()
+    loss.backward()
+    loss.item()  # waits for a graphics card
+    return (time.perf_counter() - start) / len(photos)
+
+
+def seconds_a_photo(
+    arch:str|Callable=DEFAULT,
+    size:int=224,  # Side of the squares in pixels
+) -> dict[str, float]:  # `{recipe: seconds}`
+    "What training the whole network on one photo once takes on this machine."
+    device = default_device()
+    body, photos = make_body(arch, size).to(device).train(), torch.rand(16, 3, size, size, device=device)
+    half = {'plain': False, 'gentle': _has_half(device)}
+    return {recipe: [_step_seconds(body, photos, half[recipe]) for _ in range(2)][1] for recipe in RECIPES}
+
 # %% ../nbs/08_finetune.ipynb #66bc10a1
 def _halves(learn):
     "What becomes the backbone, body and pool (None: the mean), and what becomes the head"
@@ -383,3 +422,21 @@ def find_rate(
     with learn.no_logging(), learn.no_bar(): learn.fit(steps // len(learn.dls.train) + 1, cbs=_RateFinder(num_it=steps))
     rates, losses = (torch.tensor(values[steps // 10:-5]) for values in (learn.recorder.lrs, learn.recorder.losses))
     return float(valley(rates, losses, steps)[0])
+
+# %% ../nbs/08_finetune.ipynb #8a66e31c
+def finetune_photos(
+    photos:'str|os.PathLike',  # A folder with one sub-folder of photos a class
+    out:'str|os.PathLike',  # The model folder to write
+    size:int=224,  # Side of the squares in pixels
+    seed:int=42,
+    **settings,  # More for `fine_tune`
+) -> tuple[Fitted|None, 'pd.DataFrame']:  # The last layer with its evidence (None in all processes but the first), and the files that were left out
+    "Train a network on a folder of photos; the same call goes on where an interrupted one stopped."
+    check_replaceable(out)
+    table, problems = scan_photos(photos)
+    table, kept = split_photos(table, seed=seed), Path(f'{out}.checkpoints')
+    learn = fine_tune(table, size=size, seed=seed, checkpoints=kept, **settings)
+    if rank_distrib(): return None, problems
+    fitted = save_learner(out, learn, table, size, notes=notes_on(table, problems))
+    shutil.rmtree(kept)
+    return fitted, problems
