@@ -269,13 +269,13 @@ def interpolate(
     after = learn.model.state_dict()
     learn.model.load_state_dict({name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in after.items()})
 
-# %% ../nbs/08_finetune.ipynb #462c0579
+# %% ../nbs/08_finetune.ipynb #f3478242
 def _gentle(loaders, body, photos, run, epochs):
     learn = make_learner(loaders, body, probe_head(loaders, body, photos))
     start = {name: value.clone() for name, value in learn.model.state_dict().items()}
     learn.unfreeze()
     run = replace(run, callbacks=(KeepStatistics(), HalfPrecision(), *run.callbacks))
-    _train(learn, run, 'whole', epochs, slice(1e-4, 1e-4), pct_start=.25)
+    _train(learn, run, 'whole', epochs, slice(3e-4, 3e-4), pct_start=.25)
     interpolate(learn, start, .5)
     return learn
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT', 'PACKAGED', 'Body', 'make_body', 'export_body']
 
-# %% ../nbs/07b_network.ipynb #c7eaf080
+# %% ../nbs/07b_network.ipynb #564e5baf
 import io
 import warnings
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from importlib import import_module
 import numpy as np
 
 try:
+    import fastai  # not needed here, but by all who come next
     import onnx
     import timm
     import torch
@@ -77,9 +78,11 @@ def _from_timm(arch, size, pretrained):
     if packaged: network.load_state_dict(_packaged_weights(arch), strict=False)  # but for the head, which is left off
     return Body(network, network.num_features, network.default_cfg['mean'], network.default_cfg['std'], arch)
 
-# %% ../nbs/07b_network.ipynb #c258275e
+# %% ../nbs/07b_network.ipynb #ef064723
 def _from_torchvision(arch, pretrained):
-    from fastai.vision.learner import create_body, model_meta, num_features_model, _default_meta
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # fastai still writes for torch.jit
+        from fastai.vision.learner import create_body, model_meta, num_features_model, _default_meta
     network = _fetched(arch.__name__, lambda: arch(weights='DEFAULT' if pretrained else None))
     network = create_body(network, cut=model_meta.get(arch, _default_meta)['cut'])
     return Body(network, num_features_model(network), (.485, .456, .406), (.229, .224, .225), arch.__name__)

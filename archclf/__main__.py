@@ -1,0 +1,4 @@
+"`python -m archclf` is the command `archclf`."
+from archclf.cli import main
+
+main()

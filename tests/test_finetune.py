@@ -1,0 +1,169 @@
+"Training whole networks: what it resumes from, what it exports, what it says without its libraries."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archclf.classifier import Classifier, explain
+from archclf.dataset import scan_photos, split_photos
+from archclf.image import ImageError, read_image
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = '--size', '64', '--epochs', '2'
+pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning', 'ignore::DeprecationWarning')
+
+
+def start(*arguments, cwd, launch=(), **environment):
+    command = [sys.executable, *launch, '-m', 'archclf', *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def finish(process):
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, out
+    return out
+
+
+def metrics(folder): return json.loads((folder/'model.json').read_text())['metrics']
+
+
+@pytest.fixture(scope='module')
+def undisturbed(drawings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('undisturbed')
+    out = finish(start('finetune', drawings, '--out', 'model', *QUICK, cwd=folder))
+    assert 'held back from training' in out and [path.name for path in folder.iterdir()] == ['model']
+    return folder/'model'
+
+
+def test_killed_after_an_epoch_it_goes_on(drawings, undisturbed, tmp_path):
+    process, kept = start('finetune', drawings, '--out', 'model', *QUICK, cwd=tmp_path), tmp_path/'model.checkpoints'/'whole.safetensors'
+    while not kept.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path/'model').exists()
+    finish(start('finetune', drawings, '--out', 'model', *QUICK, cwd=tmp_path))
+    assert abs(metrics(tmp_path/'model')['accuracy'] - metrics(undisturbed)['accuracy']) < .005
+    weights = [Classifier.open(folder).head.weight for folder in (tmp_path/'model', undisturbed)]
+    assert abs(weights[0] - weights[1]).max() < .02 * abs(weights[1]).max()
+    assert [path.name for path in tmp_path.iterdir()] == ['model']
+
+
+def test_two_processes_are_as_good_as_one(drawings, undisturbed, tmp_path):
+    launch = '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', '0'
+    process = subprocess.Popen([sys.executable, *launch, '-m', 'archclf', 'finetune', str(drawings), '--out', 'model', *QUICK], cwd=tmp_path, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    out = finish(process)
+    assert out.count('wrote model') == 1, out
+    assert abs(metrics(tmp_path/'model')['accuracy'] - metrics(undisturbed)['accuracy']) < .1
+
+
+@pytest.fixture(scope='module')
+def table(photos):
+    "A hundred real photos to validate on, and as many to train on."
+    table, _ = scan_photos(photos/'styles8')
+    table = table.groupby('label').head(26).reset_index(drop=True)
+    return split_photos(table, valid=.5)
+
+
+@pytest.mark.parametrize('arch, size', [('tf_efficientnet_lite0', 224), ('resnet18', 128), ('convnext_atto', 128), ('vit_tiny_patch16_224', 128), ('swin_tiny_patch4_window7_224', 224)])
+def test_torch_and_the_model_folder_agree(arch, size, table, photos, tmp_path):
+    from archclf.finetune import make_learner, photo_loaders, probabilities_of, probe_head, save_learner
+    from archclf.network import make_body
+    loaders, body = photo_loaders(table, size, workers=0), make_body(arch, size, pretrained=arch.startswith('tf_'))
+    learn = make_learner(loaders, body, probe_head(loaders, body, table))
+    save_learner(tmp_path/'model', learn, table, size)
+    classifier, files = Classifier.open(tmp_path/'model'), []
+    for path in sorted((photos/'odd').iterdir()):
+        try: read_image(path)
+        except ImageError: continue
+        files.append(path)
+    paths = [*map(str, files), *table.path[table.split == 'valid'][:100]]
+    temperature = classifier.info['temperature']
+    found = np.array([[classifier.classify(path).probabilities[label] for label in classifier.head.labels] for path in paths])
+    expected = probabilities_of(learn, paths) ** (1 / temperature)
+    assert len(files) > 20 and abs(found - expected / expected.sum(1, keepdims=True)).max() < 2e-3 / min(1, temperature)
+    square, evidence = explain(classifier, paths[0])
+    logit = classifier.head.weight[0] @ np.zeros(0) if False else evidence.mean()
+    assert evidence.shape == (size // 32 if 'vit' not in arch else size // 16,) * 2 and np.isfinite(logit)
+
+
+def test_a_learner_from_elsewhere(drawings, tmp_path):
+    from archclf.finetune import save_learner
+    from fastai.vision.all import ImageDataLoaders, Learner, Resize, nn, vision_learner
+    from torchvision.models import resnet18
+    loaders = ImageDataLoaders.from_folder(drawings, valid_pct=.2, seed=42, item_tfms=Resize(64), bs=16, num_workers=0)
+    learn, table = vision_learner(loaders, resnet18, pretrained=False), split_photos(scan_photos(drawings)[0])
+    save_learner(tmp_path/'model', learn, table, size=64, crop=1.)
+    classifier = Classifier.open(tmp_path/'model')
+    assert not classifier.has_maps and classifier.classify(table.path[0]).label in set(table.label)
+    with pytest.raises(ValueError, match='no feature maps'): explain(classifier, table.path[0])
+    from archclf.app import answer_html
+    assert '<figure>' not in answer_html(classifier, {'path': table.path[0], 'orig_name': 'a.jpg'})
+    with pytest.raises(ValueError, match='expected one from vision_learner'): save_learner(tmp_path/'other', Learner(loaders, nn.Linear(3, 8)), table)
+    assert not (tmp_path/'other').exists()
+
+
+def test_a_file_that_disagrees_is_not_written(table, tmp_path, monkeypatch):
+    from archclf import finetune
+    from archclf.network import make_body
+    loaders, body = finetune.photo_loaders(table, 64, workers=0), make_body(size=64)
+    learn = finetune.make_learner(loaders, body, finetune.probe_head(loaders, body, table))
+    export = finetune.export_body
+
+    def bent(body, *rest):
+        body.network.conv_stem.weight.data *= 1.05
+        try: return export(body, *rest)
+        finally: body.network.conv_stem.weight.data /= 1.05
+    monkeypatch.setattr(finetune, 'export_body', bent)
+    with pytest.raises(RuntimeError, match='differs from torch by'): finetune.save_learner(tmp_path/'model', learn, table, 64)
+    assert not (tmp_path/'model').exists()
+
+
+@pytest.mark.parametrize('package', ['torch', 'timm', 'onnx', 'fastai'])
+def test_without_the_libraries_one_line_says_what_to_install(fails, drawings, package):
+    said = fails('finetune', drawings, '--out', 'model', before=f'import sys; sys.modules[{package!r}] = None; ')
+    assert f"{package} is not installed" in said and "pip install 'archclf[train]'" in said
+
+
+def test_wrong_settings(fails, drawings, tmp_path):
+    assert "timm knows no such network; try" in fails('finetune', drawings, '--out', 'm', '--arch', 'tf_efficientnet_lite9', before='import warnings; ')
+    assert "expected one of plain, gentle" in fails('finetune', drawings, '--out', 'm', '--recipe', 'fast')
+    assert "expected some of shipped, probe, plain, gentle" in fails('compare', drawings, '--rungs', 'probe,best')
+    (tmp_path/'notes.txt').write_text('mine')
+    assert 'exists and is not a model folder' in fails('finetune', drawings, '--out', tmp_path)
+
+
+def test_weights_that_cannot_be_fetched(fails, drawings):
+    said = fails('finetune', drawings, '--out', 'm', '--arch', 'resnet18', HF_ENDPOINT='http://127.0.0.1:9', HF_HUB_DISABLE_TELEMETRY='1')
+    assert 'resnet18: its weights could not be fetched' in said and 'tf_efficientnet_lite0' in said
+
+
+def test_the_ladder(run, drawings, tmp_path):
+    done = run('compare', drawings, '--rungs', 'shipped,probe', '--naive', '--outside', drawings, '--figure', tmp_path/'ladder.svg')
+    assert done.returncode == 0, done.stderr
+    assert 'on a processor' in done.stderr and (tmp_path/'ladder.svg').read_text().count('<svg') == 1
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[rung, exam] for rung in ('shipped', 'probe') for exam in ('grouped', 'outside', 'naive')]
+
+
+def test_the_notebook_for_kaggle(tmp_path):
+    import papermill
+    parameters = {'PHOTOS': 'drawn', 'PER_CLASS': 6, 'RUNGS': ['shipped', 'probe', 'gentle'], 'EPOCHS': 1, 'SIZE': 64, 'OUT': str(tmp_path)}
+    done = papermill.execute_notebook(ROOT/'nbs'/'tutorials'/'kaggle_gpu.ipynb', tmp_path/'run.ipynb', parameters, cwd=tmp_path, progress_bar=False, kernel_name='python3')
+    text = ''.join(output.get('text', '') for cell in done.cells for output in cell.get('outputs', []))
+    assert 'training on a processor' in text and 'gentle grouped' in text
+    assert Classifier.open(tmp_path/'model').info['metrics']['photos'] > 5
+    assert json.loads((ROOT/'nbs'/'tutorials'/'kernel-metadata.json').read_text())['code_file'] == 'kaggle_gpu.ipynb'
+
+
+def test_cards_that_are_too_old():
+    from archclf.machine import check_card
+    with pytest.raises(RuntimeError, match='choose GPU T4 x2'): check_card('Tesla P100-PCIE-16GB', (6, 0), ['sm_75', 'sm_80', 'sm_90a', 'sm_120'])
+    check_card('Tesla T4', (7, 5), ['sm_75', 'sm_80'])
