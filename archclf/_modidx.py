@@ -451,6 +451,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'archclf.search._Session.__init__': ('search.html#_session.__init__', 'archclf/search.py'),
                                 'archclf.search._Session.rows': ('search.html#_session.rows', 'archclf/search.py'),
                                 'archclf.search.ask': ('search.html#ask', 'archclf/search.py'),
+                                'archclf.search.brief': ('search.html#brief', 'archclf/search.py'),
                                 'archclf.search.changed': ('search.html#changed', 'archclf/search.py'),
                                 'archclf.search.commons_hit': ('search.html#commons_hit', 'archclf/search.py'),
                                 'archclf.search.commons_hits': ('search.html#commons_hits', 'archclf/search.py'),
