@@ -79,11 +79,10 @@ def collect(
 
 # %% ../nbs/13_cli.ipynb #73d333e3
 def _photos_below(folder):
-    import mimetypes
+    from archclf.image import may_be_picture
     for path in sorted(folder.rglob('*')):
-        kind = mimetypes.guess_type(path.name)[0] or 'image/'
         hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and kind.startswith('image/'): yield str(path)
+        if path.is_file() and not hidden and may_be_picture(path): yield str(path)
 
 
 def list_images(
