@@ -1010,7 +1010,7 @@ def test_command(run, samples, tmp_path):
     wishes = '--per-class', 5, '--license', 'commercial', '--sheet', 'sheets', '--size', 200, '--classes', 'gothic', 'modern'
     done = run(*arguments(samples, *wishes), cwd=tmp_path)
     assert done.returncode == 0, done
-    assert 'gothic: ' in done.stdout and 'In this run' in done.stdout and 'wrote a sheet for each class into sheets' in done.stdout
+    assert 'gothic: ' in done.stdout and 'In this run' in done.stdout and 'wrote gothic.png, modern.png into sheets' in done.stdout
     assert {path.name for path in (tmp_path/'sheets').iterdir()} == {'gothic.png', 'modern.png'}
     records = [record for record in read_manifest(tmp_path/'photos') if record['status'] == 'saved']
     assert Counter(record['label'] for record in records) == {'gothic': 5, 'modern': 5} and not any('-nc' in record['license'].lower() for record in records)
@@ -1036,10 +1036,28 @@ def test_command_with_a_file_of_addresses(run, tmp_path):
     assert [line.split(';')[0] for line in said] == ['archclf: gothic has 1 of 3 photos', 'archclf: modern has 0 of 3 photos']
 
 
+REMEDIES = {'refused': (['--allow-host', '127.0.0.2'], 'allow it with --allow-host HOST'), '503': ([], 'again with --retry'), '404': ([], 'add search phrases'),
+            'no licence': ([], 'choose a wider --license'), 'source': (['--source', 'commons=http://127.0.0.1:9/'], 'run the same command again later')}
+
+
+@pytest.mark.parametrize('cause', REMEDIES)
+def test_command_says_what_may_help(run, tmp_path, cause):
+    "What helps a class that stayed short depends on why; and there is no sheet of no photos."
+    options, remedy = REMEDIES[cause]
+    with ImageWeb() as web:
+        urls = [web.trouble(cause if cause.isdigit() else 'good', f'gothic/{number}') for number in range(3)]
+        (tmp_path/'list.csv').write_text('url,license\n' + ''.join(f"{url},{'' if cause == 'no licence' else 'CC0'}\n" for url in urls))
+        host = [] if '--allow-host' in options else ['--allow-host', '127.0.0.1']
+        done = run('collect', 'gothic', '--source', 'list.csv', '--out', 'photos', '--sheet', 'sheets', *host, *options, cwd=tmp_path)
+    assert done.returncode == 1 and 'no photos, so no sheets in sheets' in done.stdout
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if 'gothic has 0 of 100 photos' in line and remedy in line]  # and no progress bars
+
+
 @pytest.mark.parametrize('wrong, message', [
-    (['--source', 'google'], "source 'google'"), (['--source', ' , '], 'sources is []'), (['--source', 'broken.csv'], 'broken.csv, line 2'),
+    (['--source', 'google'], "source 'google'"), (['--source', ' , '], "--source ' , ': expected commons"), (['--source', ''], "--source ''"), (['--source', 'broken.csv'], 'broken.csv, line 2'),
     (['--classes', 'a.json', 'b'], 'either names of classes or one file'), (['--classes', 'nowhere.json'], 'nowhere.json'),
-    (['--contact', 'me'], "contact 'me'"), (['--out', 'broken.csv'], 'broken.csv')])
+    (['--contact', 'me'], "contact 'me'"), (['--out', 'broken.csv'], 'broken.csv: a file; expected a folder'),
+    (['--sheet', 'broken.csv'], 'broken.csv: a file; expected a folder'), (['--allow-host', 'http://127.0.0.1:8765/'], 'expected name or name:port')])
 def test_command_with_wrong_wishes(fails, tmp_path, wrong, message):
     (tmp_path/'broken.csv').write_text('url,label\nftp://x/a.jpg,b\n')
     assert message in fails('collect', '--source', 'commons=http://127.0.0.1:9/', '--out', 'photos', *wrong, cwd=tmp_path)
