@@ -231,7 +231,7 @@ def demo(
 def _check_host(host):
     import socket
     try: socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
-    except OSError as error: raise OSError(f"Cannot serve on {host}: {error.strerror}; expected an address of this machine, such as 127.0.0.1 or 0.0.0.0") from error
+    except OSError as error: raise OSError(f"Cannot serve on {host}: it is no address of this machine; expected one, such as 127.0.0.1, or 0.0.0.0 for all of them") from error
 
 # %% ../nbs/13_cli.ipynb #665366ed
 @app.command('app')
