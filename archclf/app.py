@@ -257,7 +257,7 @@ def _photo_column(labels):
     with tempfile.TemporaryDirectory() as folder:
         drawings = draw_examples(labels, folder)
         if drawings: gradio.Examples(drawings, photo, api_visibility='private', elem_id='ac-examples',
-                                     label='Or try a drawing. It learnt from photos only, so expect mistakes.')
+                                     label='Or try a drawing. A model that learnt from photos only makes mistakes with these.')
     return photo
 
 # %% ../nbs/11_app.ipynb #3be3f201

@@ -8,6 +8,7 @@ __all__ = ['app', 'Model', 'Photos', 'Seed', 'Epochs', 'PACKAGES', 'collect', 'l
 
 # %% ../nbs/13_cli.ipynb #bbe83637
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,51 +40,65 @@ def _classes(names):
     if files and len(names) > 1: raise ValueError(f"{' '.join(names)}: expected either names of classes or one file")
     return read_classes(files[0]) if files else as_styles(names) if names else None
 
+# %% ../nbs/13_cli.ipynb #271f1684
+def _sources(text):
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if not names: raise ValueError(f"--source {text!r}: expected commons, openverse, duckduckgo or files, separated by commas")
+    return names
+
 # %% ../nbs/13_cli.ipynb #21d2e5a4
 def _write_sheets(folder, sheet):
     from archclf.collect import photo_sheet, pictures_in
-    for label in sorted({path.parent.name for path in pictures_in(folder)}): photo_sheet(folder, label).save(sheet/f'{label}.png')
-    print(f'\nwrote a sheet for each class into {sheet}')
+    labels = sorted({path.parent.name for path in pictures_in(folder)})
+    for label in labels: photo_sheet(folder, label).save(sheet/f'{label}.png')
+    print(f"\nwrote {', '.join(f'{label}.png' for label in labels)} into {sheet}" if labels else f'\nno photos, so no sheets in {sheet}')
 
-
-def _short(label, count, target):
-    return f'archclf: {label} has {count} of {target} photos; add search phrases, another --source or a wider --license'
+# %% ../nbs/13_cli.ipynb #dbb84d4e
+def _remedy(collection, label, license):
+    from archclf.collect import read_manifest
+    from archclf.web import PASSING
+    lost = [record['reason'] for record in read_manifest(collection.folder) if record['label'] == label and record['status'] in ('rejected', 'failed')]
+    most = lambda reasons: sum(reason in reasons for reason in lost) * 2 > len(lost)
+    if any(visit.stopped and visit.label == label and (visit.source != 'duckduckgo' or license == 'any') for visit in collection.visits):
+        return 'a source stopped early (see above): run the same command again later, or add another --source'
+    if most({'forbidden address'}): return 'most hits are on this machine or a private network: if that is meant, allow it with --allow-host HOST'
+    if most(PASSING): return 'most hits failed for a reason that may pass: run the same command again with --retry'
+    if most({'licence unknown', 'licence not admitted'}): return 'most hits have no licence that is admitted: choose a wider --license, or another --source'
+    return 'add search phrases, another --source or a wider --license'
 
 # %% ../nbs/13_cli.ipynb #d6624952
 @app.command()
 def collect(
     out: Annotated[Path, typer.Option(help='The photo folder, new or to go on with.')],
-    names: Annotated[Optional[list[str]], typer.Argument(metavar='CLASS', help='More classes, as after --classes.')] = None,
-    classes: Annotated[Optional[list[str]], typer.Option(metavar='CLASS...', help='Names of the classes, or a .json or .toml file of {label: [phrases]}. Left out: the eight styles.')] = None,
+    names: Annotated[Optional[list[str]], typer.Argument(metavar='CLASS', help='Names of the classes, or one .json or .toml file of {label: [phrases]}. Left out: those of the files of addresses, or the eight styles.')] = None,
+    classes: Annotated[Optional[list[str]], typer.Option(metavar='CLASS', help='The same, as an option.')] = None,
     per_class: Annotated[int, typer.Option(min=1, help='Photos for each class.')] = 100,
-    source: Annotated[str, typer.Option(help='Where to look, in this order: commons, openverse, duckduckgo, files of addresses.')] = 'commons,openverse,duckduckgo',
-    license: Annotated[str, typer.Option(help='What must be allowed: any, known, free or commercial.')] = 'free',
+    source: Annotated[str, typer.Option(help='Where to look, in this order, separated by commas: commons, openverse, duckduckgo (states no licence, so only with --license any), files of addresses (CSV with a column url, and label, title, creator, license, license_url, page where known).')] = 'commons,openverse,duckduckgo',
+    license: Annotated[str, typer.Option(help='What the licence must allow: commercial (money and changes), free (sharing; admits NC, no money, and ND, no changes), known (whatever is stated), any.')] = 'free',
     size: Annotated[int, typer.Option(min=32, help='Longest side of the photos in pixels.')] = 400,
     sheet: Annotated[Optional[Path], typer.Option(help='A folder for one picture a class that shows some of its photos.')] = None,
     contact: Annotated[str, typer.Option(envvar='ARCHCLF_CONTACT', help='Your mail or web address, told to the servers that are asked, as Wikimedia wishes.')] = '',
-    allow_host: Annotated[Optional[list[str]], typer.Option(help='A host that may be asked although it is on a private network.')] = None,
+    allow_host: Annotated[Optional[list[str]], typer.Option(metavar='HOST', help='A host that may be asked although it is on a private network: name or name:port.')] = None,
     retry: Annotated[bool, typer.Option('--retry', help='Try again what failed for a passing reason in an earlier run.')] = False,
 ):
     "Collect photos from the web."
-    from archclf.collect import collect
+    from archclf.collect import collect, make_folder
     from archclf.web import Web
     styles, web = _classes([*(classes or []), *(names or [])]), Web(contact, allow=allow_host or ())
-    sources = [name.strip() for name in source.split(',') if name.strip()]
-    if sheet: sheet.mkdir(parents=True, exist_ok=True)
-    collection = collect(out, styles, per_class, sources, license, size, web, retry)
+    if sheet: make_folder(sheet)
+    collection = collect(out, styles, per_class, _sources(source), license, size, web, retry)
     print(collection)
     if sheet: _write_sheets(out, sheet)
     for label, missing in collection.missing.items():
-        if missing: print(_short(label, per_class - missing, per_class), file=sys.stderr)
+        if missing: print(f'archclf: {label} has {per_class - missing} of {per_class} photos; {_remedy(collection, label, license)}', file=sys.stderr)
     if per_class in collection.missing.values(): raise typer.Exit(1)
 
 # %% ../nbs/13_cli.ipynb #73d333e3
 def _photos_below(folder):
-    import mimetypes
+    from archclf.image import may_be_picture
     for path in sorted(folder.rglob('*')):
-        kind = mimetypes.guess_type(path.name)[0] or 'image/'
         hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and kind.startswith('image/'): yield str(path)
+        if path.is_file() and not hidden and may_be_picture(path): yield str(path)
 
 
 def list_images(
@@ -241,9 +256,10 @@ def _collect_demo(folder, per_class, online, contact):
     from archclf.sampleweb import SampleWeb
     from archclf.web import Web
     if online: return collect(folder, per_class=per_class, web=Web(contact))
-    with SampleWeb(per_style=per_class) as samples:
-        sources = [f'commons={samples.commons}', f'openverse={samples.openverse}']
-        return collect(folder, per_class=per_class, sources=sources, web=Web(allow=['127.0.0.1']))
+    from archclf.search import Commons, Openverse
+    with SampleWeb(per_style=per_class) as samples, Web(allow=['127.0.0.1']) as web:
+        sources = Commons(web, samples.commons, name='sample-commons'), Openverse(web, samples.openverse, name='sample-openverse')
+        return collect(folder, per_class=per_class, sources=sources, web=web)
 
 # %% ../nbs/13_cli.ipynb #fac78f21
 @app.command()
@@ -268,6 +284,12 @@ def demo(
     predict([str(out/'new')], out/'model')
     print(f"\nwrote {out/'report.html'}; to see the app: archclf app --model {out/'model'}")
 
+# %% ../nbs/13_cli.ipynb #469e0d2c
+def _check_host(host):
+    import socket
+    try: socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
+    except OSError as error: raise OSError(f"Cannot serve on {host}: it is no address of this machine; expected one, such as 127.0.0.1, or 0.0.0.0 for all of them") from error
+
 # %% ../nbs/13_cli.ipynb #665366ed
 @app.command('app')
 def open_app(
@@ -279,6 +301,7 @@ def open_app(
     from archclf.classifier import Classifier
     classifier = Classifier.open(model)
     from archclf.app import serve
+    _check_host(host)
     page = serve(classifier, host, port)
     print(f'{page.local_url}  (Ctrl-C stops it)', flush=True)
     import signal
@@ -359,6 +382,7 @@ def main():
     import warnings
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     warnings.filterwarnings('ignore', module='PIL')
+    if not sys.stderr.isatty(): os.environ.setdefault('TQDM_DISABLE', '1')  # progress bars would flood a log
     for stream in sys.stdin, sys.stdout, sys.stderr: stream.reconfigure(errors='surrogateescape' if stream is sys.stdin else 'backslashreplace')
     warnings.showwarning = lambda message, *_, **__: print(f'archclf: {message}', file=sys.stderr)
     code, message = _run()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['REASONS', 'SMALLEST', 'TEXTS', 'INSIDE', 'SOURCES', 'HEADINGS', 'Photo', 'TooSmall', 'make_photo', 'fetch_photo',
-           'Outcome', 'attempt', 'as_record', 'read_manifest', 'lock_folder', 'Manifest', 'Visit', 'pages_in_turn',
-           'hits_of', 'open_source', 'in_order', 'photo_name', 'pictures_in', 'Collector', 'fill_class',
-           'saved_records', 'write_credits', 'count_outcomes', 'Collection', 'collect', 'photo_sheet']
+           'Outcome', 'attempt', 'as_record', 'read_manifest', 'make_folder', 'lock_folder', 'Manifest', 'Visit',
+           'pages_in_turn', 'hits_of', 'open_source', 'in_order', 'photo_name', 'pictures_in', 'Collector',
+           'fill_class', 'saved_records', 'write_credits', 'count_outcomes', 'Collection', 'collect', 'photo_sheet']
 
 # %% ../nbs/03_collect.ipynb #069d9718
 import io
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from .copies import Cache, Copies, compute_cached, content_hash, hash_each, perceptual_hashes
-from .image import ImageError, read_image
+from .image import ImageError, may_be_picture, read_image
 from .licenses import GATES, admits, credits, read_license
 from .search import Commons, DuckDuckGo, ImageHit, Openverse, SearchError, URLFile
 from .styles import Style, as_styles
@@ -153,27 +153,42 @@ def _parse(line):
     return record if inside or not path and status != 'saved' else None
 
 # %% ../nbs/03_collect.ipynb #f644047e
+def _read(folder):
+    path = Path(folder)/'manifest.jsonl'
+    lines = path.read_bytes().split(b'\n') if path.exists() else [b'']
+    records = [_parse(line) for line in lines]
+    damaged = [number for number, record in enumerate(records[:-1], 1) if not record]
+    return list({(record['url'], record['label']): record for record in records if record}.values()), damaged
+
+
 def read_manifest(
     folder:'str|os.PathLike',  # A photo folder
 ) -> list[dict]:  # One record a line, in the order in which they were settled; empty if there is no manifest
     "The whole lines of `manifest.jsonl`; of a hit that was settled twice, the last."
     import warnings
-    path = Path(folder)/'manifest.jsonl'
-    lines = path.read_bytes().split(b'\n') if path.exists() else [b'']
-    records = [_parse(line) for line in lines]
-    damaged = [number for number, record in enumerate(records[:-1], 1) if not record]
-    if damaged: warnings.warn(f"{path}: {len(damaged)} damaged lines passed over, the first is line {damaged[0]}")
-    return list({(record['url'], record['label']): record for record in records if record}.values())
+    records, damaged = _read(folder)
+    lines = '1 damaged line' if len(damaged) == 1 else f'{len(damaged)} damaged lines'
+    if damaged: warnings.warn(f"{Path(folder)/'manifest.jsonl'}: {lines} passed over, the first is line {damaged[0]}")
+    return records
+
+# %% ../nbs/03_collect.ipynb #860b7bc2
+def make_folder(folder:'str|os.PathLike'):
+    "Make a folder, unless it is there."
+    try: Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = 'a file' if Path(folder).is_file() else f'cannot be made ({error.strerror})'
+        raise OSError(f"{folder}: {why}; expected a folder") from error
 
 # %% ../nbs/03_collect.ipynb #9078dd4c
 @contextmanager
 def lock_folder(folder:'str|os.PathLike'):
     "Keep other collectors out of a photo folder; the system lets go of the lock when this process ends, however it ends."
     from filelock import FileLock, Timeout
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(Path(folder)/'.lock')
     try: lock.acquire(timeout=0)
     except Timeout as error: raise RuntimeError(f"{folder}: another run is collecting into this folder; wait for it, or choose another folder") from error
+    except OSError as error: raise OSError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     try: yield
     finally: lock.release()
 
@@ -215,7 +230,7 @@ def _mend(folder):
         whole = data[:data.rfind(b'\n') + 1]
         if _parse(data[len(whole):]): _append(path, b'\n')
         elif whole != data: os.truncate(path, len(whole))
-    for record in read_manifest(folder):
+    for record in _read(folder)[0]:
         photo = folder/record['path']
         if record['status'] == 'saved' and os.path.exists(_part(photo)): os.replace(_part(photo), photo)
     for part in folder.glob('*/.*.part'): part.unlink()
@@ -268,7 +283,7 @@ def hits_of(
                 visit.reason = f'no licence that {gate!r} admits'
                 return
         visit.reason = 'no more results'
-    except SearchError as error: visit.stopped, visit.reason = True, ': '.join(filter(None, (error.reason, error.detail)))
+    except SearchError as error: visit.stopped, visit.reason = True, str(error)
 
 # %% ../nbs/03_collect.ipynb #d77d46ed
 SOURCES = {'commons': Commons, 'openverse': Openverse, 'duckduckgo': DuckDuckGo}
@@ -287,7 +302,14 @@ def open_source(
     if name == 'openverse': return Openverse(web, **options)
     if source == 'duckduckgo': return DuckDuckGo()
     if Path(source).is_file(): return URLFile(source)
-    raise ValueError(f"source {source!r}: expected commons, openverse, duckduckgo, or the path of a CSV, JSONL or text file of addresses")
+    missing = 'no such file; ' if re.search(r'[./\\]', source) else ''
+    raise ValueError(f"source {source!r}: {missing}expected {', '.join(SOURCES)}, or the path of a CSV, JSONL or text file of addresses{_guess(source)}")
+
+# %% ../nbs/03_collect.ipynb #967a1723
+def _guess(source):
+    from difflib import get_close_matches
+    names = [name for word in re.findall('[a-z]+', source.lower()) for name in get_close_matches(word, SOURCES, 1, .8)]
+    return f"; did you mean {','.join(names)}?" if names else ''
 
 # %% ../nbs/03_collect.ipynb #6001f362
 def in_order(
@@ -307,6 +329,7 @@ def in_order(
         for _, future in waiting: future.cancel()
 
 
+# %% ../nbs/03_collect.ipynb #3174aa2e
 def _result(waiting):
     item, future = waiting.popleft()
     return item, future.result()
@@ -324,16 +347,16 @@ def pictures_in(
     folder:'str|os.PathLike',  # A photo folder
     label:str|None=None,  # One class; left out: all
 ) -> list[Path]:
-    "The files of the class folders."
+    "The pictures in the class folders, going by their names."
     shelves = [Path(folder)/label] if label else [path for path in Path(folder).glob('[!.]*') if path.is_dir()]
-    return sorted(path for shelf in shelves for path in shelf.glob('[!.]*') if path.is_file())
+    return sorted(path for shelf in shelves for path in shelf.glob('[!.]*') if path.is_file() and may_be_picture(path))
 
 # %% ../nbs/03_collect.ipynb #744822c7
-def _copies_in(folder):
+def _copies_in(folder, records):
     places = {content_hash(path): path.relative_to(folder).as_posix() for path in pictures_in(folder)}
     cached = compute_cached(Cache('perceptual-hashes-1', np.uint64), {key: folder/path for key, path in places.items()}, hash_each, 'Reading photos')
     hashes, copies = cached[0], Copies()
-    for record in read_manifest(folder):
+    for record in records:
         if record['status'] != 'saved': continue
         known = hashes.pop(record['sha256'], None)
         if known is None and record['phash']: known = np.full(50, int(record['phash'], 16), np.uint64)
@@ -346,37 +369,43 @@ class Collector:
     "A run: settles hits one by one."
     def __init__(self, folder, web, gate, size, retry):
         self.folder, self.web, self.gate, self.size, self.retry = Path(folder), web, gate, size, retry
-        self.manifest, self.copies = Manifest(folder), _copies_in(self.folder)
+        self.manifest, self.stopped = Manifest(folder), []  # stopped: the sources that cannot go on
+        self.copies = _copies_in(self.folder, self.manifest.records.values())
 
     def settled(self, hit:ImageHit) -> bool:
-        "Whether a hit needs no attention. A licence is judged anew under another gate, and a passing failure if `retry` is set."
+        "Whether a hit needs no attention."
         record = self.manifest.records.get((hit.url, hit.label))
-        if not record: return False
-        if record['reason'].startswith('licence'): return not admits(self.gate, read_license(hit.license, hit.license_url))
-        return not (self.retry and record['reason'] in PASSING)
+        return bool(record) and not _worth_another_look(self, record, hit)
 
     def outcome(self, hit:ImageHit) -> Outcome:
         "Fetch a hit, unless its address was settled for another class."
         other = self.manifest.by_url.get(hit.url)
-        if not other or other['label'] == hit.label or other['reason'].startswith('licence') or self.retry and other['reason'] in PASSING:
+        if not other or other['label'] == hit.label or other['reason'].startswith('licence') or _worth_another_look(self, other, hit):
             return attempt(self.web, hit, self.gate, self.size)
         if other['status'] in ('saved', 'duplicate'): return Outcome('copy in another class', path=other['path'])
         return Outcome(other['reason'], other.get('detail', ''))
 
     def settle(self, hit:ImageHit, outcome:Outcome) -> bool:  # Whether there is a new photo
         "Save the photo, if it is one, and write down what became of the hit."
-        if outcome.photo: outcome = self._place(hit, outcome.photo)
+        if outcome.photo: outcome = _place(self.copies, hit, outcome.photo)
         data = b'' if outcome.reason else outcome.photo.data
         self.manifest.settle(as_record(hit, outcome), data)
         if data: self.copies.add(outcome.photo.hashes, outcome.path)
         return bool(data)
 
-    def _place(self, hit, photo):
-        path = self.copies.find(photo.hashes)
-        if not path: return Outcome(photo=photo, path=f'{hit.label}/{photo_name(hit.title, photo.data)}')
-        same_class = path.partition('/')[0] == hit.label
-        exact = path.endswith(f'-{_sha256(photo.data)[:10]}.jpg')
-        return Outcome(('exact copy' if exact else 'near copy') if same_class else 'copy in another class', photo=photo, path=path)
+# %% ../nbs/03_collect.ipynb #da04d980
+def _worth_another_look(collector, record, hit):
+    if record['reason'].startswith('licence'): return admits(collector.gate, read_license(hit.license, hit.license_url))
+    if record['reason'] == 'forbidden address': return collector.web.allows(hit.url)
+    return collector.retry and record['reason'] in PASSING
+
+# %% ../nbs/03_collect.ipynb #aaccbd47
+def _place(copies, hit, photo):
+    path = copies.find(photo.hashes)
+    if not path: return Outcome(photo=photo, path=f'{hit.label}/{photo_name(hit.title, photo.data)}')
+    same_class = path.partition('/')[0] == hit.label
+    exact = path.endswith(f'-{_sha256(photo.data)[:10]}.jpg')
+    return Outcome(('exact copy' if exact else 'near copy') if same_class else 'copy in another class', photo=photo, path=path)
 
 # %% ../nbs/03_collect.ipynb #6c5b8b97
 def fill_class(
@@ -399,6 +428,9 @@ def fill_class(
 
 # %% ../nbs/03_collect.ipynb #07f16be3
 def _visit(collector, pool, style, source, visit, missing, bar):
+    if source in collector.stopped:
+        visit.stopped, visit.reason = True, 'not asked, as it had stopped before'
+        return 0
     ahead = lambda: min(2 * collector.web.connections, missing - visit.saved + 4)
     hits = hits_of(source, style, visit, collector.settled, collector.gate)
     for hit, outcome in in_order(pool, collector.outcome, hits, ahead):
@@ -406,7 +438,8 @@ def _visit(collector, pool, style, source, visit, missing, bar):
         visit.hits, visit.saved = visit.hits + 1, visit.saved + saved
         bar.update(saved)
         if visit.saved == missing: break
-    if visit.saved == missing and not visit.stopped: visit.reason = 'had enough'
+    if visit.stopped: collector.stopped.append(source)
+    elif visit.saved == missing: visit.reason = 'had enough'
     return visit.saved
 
 # %% ../nbs/03_collect.ipynb #dbcaedfa
@@ -415,19 +448,26 @@ def saved_records(
     contents:Mapping[str, str],  # `{path within the folder: SHA-256}` of the photos that are there
 ) -> dict[str, dict]:  # `{path: record}`; photos that were not collected are left out
     "The record in the manifest for each photo, wherever it is now."
-    saved = [record for record in read_manifest(folder) if record['status'] == 'saved']
+    return _find_records(read_manifest(folder), contents)
+
+
+def _find_records(records, contents):
+    saved = [record for record in records if record['status'] == 'saved']
     by_content, by_path = ({record[key]: record for record in saved} for key in ('sha256', 'path'))
     found = {path: by_content.get(content) or by_path.get(path) for path, content in contents.items()}
     return {path: {**record, 'path': path} for path, record in found.items() if record}
 
 # %% ../nbs/03_collect.ipynb #036aab33
-def write_credits(folder:'str|os.PathLike'):
+def write_credits(
+    folder:'str|os.PathLike',  # A photo folder
+) -> list[dict]:  # The records of the photos that are credited
     "Write `CREDITS.md` for the photos of a folder."
     folder = Path(folder)
     contents = {path.relative_to(folder).as_posix(): content_hash(path) for path in pictures_in(folder)}
-    part = folder/'.CREDITS.md.part'
-    part.write_text(credits(saved_records(folder, contents).values()), encoding='utf-8')
+    records, part = list(_find_records(_read(folder)[0], contents).values()), folder/'.CREDITS.md.part'
+    part.write_text(credits(records), encoding='utf-8')
     os.replace(part, folder/'CREDITS.md')
+    return records
 
 # %% ../nbs/03_collect.ipynb #6512033d
 HEADINGS = 'found', 'saved', *dict.fromkeys(heading for _, heading in REASONS.values())
@@ -436,7 +476,7 @@ HEADINGS = 'found', 'saved', *dict.fromkeys(heading for _, heading in REASONS.va
 def count_outcomes(folder:'str|os.PathLike') -> 'pd.DataFrame':  # A row a class, a column each of `HEADINGS`
     "What became of the hits of each class, in all runs."
     import pandas as pd
-    records = read_manifest(folder)
+    records, _ = _read(folder)
     headings = [REASONS[record['reason']][1] if record['reason'] else 'saved' for record in records]
     counts = pd.crosstab(pd.Series([record['label'] for record in records], name='class', dtype=object), pd.Series(headings, dtype=object))
     return counts.assign(found=counts.sum(axis=1)).reindex(columns=HEADINGS, fill_value=0).astype(int).rename_axis(columns=None)
@@ -473,19 +513,17 @@ def collect(
     retry:bool=False,  # Try again what failed for a passing reason in an earlier run
 ) -> Collection:
     "Collect photos, or go on with it."
-    if license not in GATES: raise ValueError(f"license {license!r}: expected one of {', '.join(GATES)}")
+    _check_wishes(license, per_class)
     web = web or Web()
     sources = _sources(sources, web, size)
     styles = _styles(classes, sources)
     with web, lock_folder(folder), _pool(web.connections) as pool:
-        collector, visits = Collector(folder, web, license, size, retry), []
-        try:
-            for style in styles:
-                made = fill_class(collector, pool, style, sources, per_class)
-                visits, sources = visits + made, _still_asked(sources, made)
+        collector = Collector(folder, web, license, size, retry)
+        try: visits = [visit for style in styles for visit in fill_class(collector, pool, style, sources, per_class)]
         finally:
             collector.manifest.close()
-            write_credits(folder)
+            records = write_credits(folder)
+    _warn_of_licenses(folder, records, license)
     missing = {style.label: max(0, per_class - len(pictures_in(folder, style.label))) for style in styles}
     return Collection(Path(folder), missing, visits)
 
@@ -497,22 +535,35 @@ def _pool(workers):
     finally: pool.shutdown(wait=False, cancel_futures=True)  # what is still under way is not needed
 
 
+def _check_wishes(license, per_class):
+    if license not in GATES: raise ValueError(f"license {license!r}: expected one of {', '.join(GATES)}")
+    if per_class < 1: raise ValueError(f"per_class is {per_class}: expected at least one photo a class")
+
+
 def _sources(sources, web, size):
     if isinstance(sources, str) or not sources: raise ValueError(f"sources is {sources!r}: expected a list such as ['commons', 'openverse']")
     return [open_source(source, web, size) if isinstance(source, (str, os.PathLike)) else source for source in sources]
 
-
-def _still_asked(sources, visits):  # a class visits the sources in order, and maybe not all of them
-    return [source for source, visit in zip(sources, visits) if not visit.stopped] + sources[len(visits):]
-
-
+# %% ../nbs/03_collect.ipynb #f7e76cc9
 def _styles(classes, sources):
     files = [source for source in sources if isinstance(source, URLFile)]
-    if classes is None and files and len(files) == len(sources): classes = [label for file in files for label in file.labels] or None
-    styles = list(as_styles(classes).values())
+    labels = list(dict.fromkeys(label for file in files for label in file.labels)) if len(files) == len(sources) else []
+    styles = list(as_styles(labels or None if classes is None else classes).values())
+    if not styles: raise ValueError(f"classes is {classes!r}: expected at least one, such as ['gothic']")
     for file in files:
-        if not file.labels and len(styles) > 1: raise ValueError(f"{file.path}: says no labels, and there are {len(styles)} classes; name one class, or give it a column 'label'")
+        if not file.labels and len(styles) > 1:
+            raise ValueError(f"{file.path}: says no labels, and there are {len(styles)} classes; name one class, or give it a column 'label'")
+    lost = [style.label for style in styles if style.label not in labels]
+    if lost and labels and all(file.labels for file in files):
+        raise ValueError(f"{', '.join(str(file.path) for file in files)} has no label {lost[0]!r}; it has {', '.join(labels)}")
     return styles
+
+# %% ../nbs/03_collect.ipynb #c294fb24
+def _warn_of_licenses(folder, records, gate):
+    import warnings
+    others = [record for record in records if not admits(gate, read_license(record['license'], record['license_url']))]
+    if others: warnings.warn(f"{folder}: {len(others)} of {len(records)} photos came in under a looser licence gate and would not pass {gate!r}; "
+                             "CREDITS.md says which")
 
 # %% ../nbs/03_collect.ipynb #25166a44
 def photo_sheet(

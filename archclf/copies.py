@@ -120,7 +120,8 @@ def cache_folder() -> Path:
 def _explained(path):
     try: yield
     except (OSError, sqlite3.Error) as error:
-        raise RuntimeError(f"{path}: the cache cannot be used ({error}); remove the file or set ARCHCLF_CACHE to another folder") from error
+        remedy = 'remove the file or set' if os.path.exists(path) else 'set'
+        raise RuntimeError(f"{path}: the cache cannot be used ({error}); {remedy} ARCHCLF_CACHE to another folder") from error
 
 # %% ../nbs/01c_copies.ipynb #7a3932ed
 def _connect(path):

@@ -12,16 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from .copies import Cache, compute_cached, content_hash, hash_each, near_duplicates
-from .image import REASONS
+from .image import REASONS, may_be_picture
 
 # %% ../nbs/04_dataset.ipynb #8b2edb53
 MANIFEST, CREDITS = 'manifest.jsonl', 'CREDITS.md'
 
 
-def _may_be_photo(path):
-    import mimetypes
-    if path.name.startswith('.') or path.name in (MANIFEST, CREDITS): return False
-    return (mimetypes.guess_type(path.name)[0] or 'image/').startswith('image/')
+def _may_be_photo(path): return may_be_picture(path) and path.name not in (MANIFEST, CREDITS)
 
 # %% ../nbs/04_dataset.ipynb #afc5e5aa
 def list_photos(

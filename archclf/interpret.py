@@ -184,7 +184,7 @@ def plot_coverage(
     axes.axvline(threshold, color=INK, linewidth=.8)
     coverage, accuracy, _ = _answers(predictions, threshold)
     axes.plot([threshold]*2, [coverage, accuracy], 'o', color=INK, markersize=4, clip_on=False)
-    axes.set(xlim=(1/len(class_labels(predictions)) if threshold < 1 else 0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6))
+    axes.set(xlim=(1/len(class_labels(predictions)) if len(class_labels(predictions)) > 1 else 0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6))
     _grid(axes, 'y')
     _title(axes, f'From {_percents(threshold)}: {_percents(coverage, digits=0)} answered, {_percents(accuracy, digits=0)} right')
     return figure

@@ -165,12 +165,12 @@ def coverage_curve(
 def choose_threshold(
     predictions:'pd.DataFrame',  # From `predictions_table`, at least one row
     target:float=.95,  # Wanted accuracy among the answers, above 0 and below 1
-) -> float:  # Answer when the confidence is at least this; above 1/C, three decimals
+) -> float:  # Answer when the confidence is at least this; above one half, three decimals
     "The smallest threshold whose answers are right in `target` of the cases, give or take an error, or the best that can be vouched for."
     if not 0 < target < 1: raise ValueError(f"The target is {target}: expected a share between 0 and 1, such as 0.95")
     if not len(predictions): raise ValueError("The predictions table is empty: a threshold needs photos to be measured on")
-    lowest = min(1000, 1000//len(class_labels(predictions)) + 1)
-    thresholds = np.arange(lowest, 1001)/1000
+    tie = wilson_interval(len(predictions)/2, len(predictions))[1]
+    thresholds = np.arange(min(1000, int(1000*tie) + 1), 1001)/1000
     photos, right = _kept(predictions, thresholds)
     error = np.sqrt(target*(1 - target)/np.maximum(photos, 1))
     reached = (photos >= round(3/(1 - target))) & (_share(right, photos) >= target - error)

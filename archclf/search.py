@@ -6,8 +6,8 @@
 __all__ = ['REASONS', 'BECAUSE', 'TAG', 'PHOTOS', 'WIDTHS', 'REFUSALS', 'TIMEOUT', 'ImageHit', 'SearchError', 'ask', 'dig',
            'words', 'pixels', 'plain', 'changed', 'commons_hit', 'commons_hits', 'commons_question', 'Commons',
            'openverse_license', 'openverse_hit', 'openverse_hits', 'Openverse', 'duckduckgo_hits', 'search_package',
-           'outspoken', 'open_client', 'fetch_rows', 'explain', 'DuckDuckGo', 'json_rows', 'table_rows', 'rows_of',
-           'file_hit', 'read_hits', 'URLFile']
+           'outspoken', 'open_client', 'fetch_rows', 'brief', 'explain', 'DuckDuckGo', 'json_rows', 'table_rows',
+           'rows_of', 'file_hit', 'read_hits', 'URLFile']
 
 # %% ../nbs/02_search.ipynb #02667a18
 import csv
@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator
@@ -147,19 +148,19 @@ def commons_question(phrase, size):
 # %% ../nbs/02_search.ipynb #d3d4543e
 class Commons:
     "Search Wikimedia Commons."
-    name = 'commons'
     def __init__(
         self,
         web:Web,  # Who fetches, politely
         base:str='https://commons.wikimedia.org/w/api.php',  # Address of its API
         size:int=400,  # Pixels that a thumbnail should have
-    ): self.web, self.base, self.size = web, base, size
+        name:str='commons',  # What the records call it
+    ): self.web, self.base, self.size, self.name = web, base, size, name
     def pages(self, phrase:str, label:str) -> Iterator[list[ImageHit]]:
         "The hits for a phrase, a page at a time."
         question, more = commons_question(phrase, self.size), {}
         while True:
             answer = ask(self.web, self.name, self.base, {**question, **more})
-            yield commons_hits(answer, phrase, label)
+            yield [replace(hit, provider=self.name) for hit in commons_hits(answer, phrase, label)]
             before, more = more, dig(answer, 'continue')
             if not more: return
             if more == before or not isinstance(more, dict): raise changed(self.name, answer)
@@ -194,19 +195,19 @@ def openverse_hits(
 # %% ../nbs/02_search.ipynb #c0764e88
 class Openverse:
     "Search Openverse."
-    name = 'openverse'
     def __init__(
         self,
         web:Web,  # Who fetches, politely
         base:str='https://api.openverse.org/v1/images/',  # Address of its API
-    ): self.web, self.base = web, base
+        name:str='openverse',  # What the records call it
+    ): self.web, self.base, self.name = web, base, name
     def pages(self, phrase:str, label:str) -> Iterator[list[ImageHit]]:
         "The hits for a phrase, a page at a time."
         page, last = 0, 1
         while page < last:
             page += 1
             answer = ask(self.web, self.name, self.base, {'q': phrase, 'page_size': 20, 'page': page})
-            yield openverse_hits(answer, phrase, label)
+            yield [replace(hit, provider=self.name) for hit in openverse_hits(answer, phrase, label)]
             last = pixels(dig(answer, 'page_count'))
 
 # %% ../nbs/02_search.ipynb #33adee22
@@ -267,6 +268,12 @@ def fetch_rows(
     if package.__name__ == 'ddgs': return client.images(phrase, page=page, max_results=None, backend='duckduckgo')
     return client.images(phrase, max_results={1: None, 2: 500}[page]) if page < 3 else []
 
+# %% ../nbs/02_search.ipynb #f4a25ee1
+def brief(text):
+    "What an exception says, in 80 letters and without the addresses in it."
+    if re.search('DNSError|dns error|Name or service not known', text): return 'no such host; is this machine online?'
+    return textwrap.shorten(re.sub(r"(?: for url)? ?\(?https?://[^\s)]+\)?", '', text), 80, placeholder=' …')
+
 # %% ../nbs/02_search.ipynb #5818158d
 def explain(error):
     "The `SearchError` for an exception of the package, which wraps one in another and tells most of the story in words."
@@ -275,7 +282,7 @@ def explain(error):
     if 'RatelimitException' in kinds: reason = 'rate limited'
     elif kinds & {'DDGSException', 'DuckDuckGoSearchException', 'PrimpError', 'OSError'} and not re.search('extract vqd|JSON', text): reason = 'down'
     else: reason = 'changed'  # no token (vqd) in the first reply, no JSON in the second, or a surprise on the way
-    return SearchError('duckduckgo', reason, text[:80])
+    return SearchError('duckduckgo', reason, brief(text))
 
 # %% ../nbs/02_search.ipynb #d8d73e53
 class _Session:
@@ -350,7 +357,8 @@ def file_hit(number, row, name):
     said = {field.name: words(row.get(field.name)) for field in fields(ImageHit) if field.type is str}
     label = row.get('label') or ''
     if not re.match(r'https?://[^\s/]', said['url'], re.I):
-        raise ValueError(f"line {number}: expected an address that starts with http:// or https://, got {said['url'][:80]!r}")
+        header = ', or a first line with a column url' if number == 1 and list(row) == ['url'] else ''
+        raise ValueError(f"line {number}: expected an address that starts with http:// or https://{header}, got {said['url'][:80]!r}")
     if not isinstance(label, str): raise ValueError(f'line {number}: expected a label in quotes, got {str(label)[:40]}')
     sides = {} if 'status' in row else {side: pixels(row.get(side)) for side in ('width', 'height')}
     return ImageHit(**{**said, **sides, 'provider': said['provider'] or name})

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REASONS', 'PASSING', 'LONGEST', 'HOST', 'TRAILING_DOTS', 'UNICAST', 'NAT64', 'AZURE', 'PIECE', 'SPOOL', 'ENCODINGS',
            'MANNERS', 'PATIENCE', 'STUCK', 'REDIRECTS', 'AGAIN', 'STATUSES', 'FAULTS', 'HOPS', 'ATTEMPTS', 'BACKOFF',
-           'HOSTS', 'IDLE', 'LARGEST_JSON', 'WebError', 'clean_url', 'is_public', 'Answer', 'Manners', 'retry_after',
-           'Web']
+           'HOSTS', 'IDLE', 'ALLOWED', 'LARGEST_JSON', 'WebError', 'clean_url', 'is_public', 'Answer', 'Manners',
+           'retry_after', 'Web']
 
 # %% ../nbs/01e_web.ipynb #83fa68cd
 import ipaddress
@@ -142,14 +142,18 @@ def _look_up(host, port, seconds):
     threading.Thread(target=ask, daemon=True).start()
     try: answer = found.get(timeout=seconds)
     except queue.Empty: raise httpcore.ConnectTimeout(f'no answer from the name server for {host}') from None
+    if isinstance(answer, socket.gaierror): raise httpcore.ConnectError('no such host; is this machine online?') from answer
     if isinstance(answer, Exception): raise httpcore.ConnectError(answer) from answer
     return list(dict.fromkeys(answer))
 
 # %% ../nbs/01e_web.ipynb #cdf12eed
+def _named(host, port, allow): return not allow.isdisjoint({host, f'{host}:{port}', f'[{host}]:{port}'})
+
+
 def _public_addresses(host, port, seconds, allow):
     addresses = _look_up(host, port, seconds)
     private = [address for address in addresses if not is_public(address)]
-    if private and not {host, f'{host}:{port}', f'[{host}]:{port}'} & allow:
+    if private and not _named(host, port, allow):
         raise _Trouble('forbidden address', host if host == private[0] else f'{host} is {private[0]}')
     return addresses
 
@@ -509,9 +513,21 @@ def _get(web, url, largest):
         raise WebError(url, trouble.reason, trouble.detail) from trouble
 
 # %% ../nbs/01e_web.ipynb #f3e8c52c
+ALLOWED = re.compile(r'[a-z0-9_.-]+(:\d+)?|\[[0-9a-f:.]+\]:\d+|[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*')  # the last two: IPv6 with a port, and without
+
+
 def _names(allow):
     if isinstance(allow, str): raise ValueError(f"allow is {allow!r}, a single string: pass a list such as [{allow!r}]")
-    return frozenset(name.lower() for name in allow)
+    names = frozenset(name.lower() for name in allow)
+    for name in names:
+        if not ALLOWED.fullmatch(name): raise ValueError(f"The host {name!r} cannot be allowed: expected name or name:port, such as 127.0.0.1 or 127.0.0.1:8765")
+    return names
+
+# %% ../nbs/01e_web.ipynb #f3be2794
+def _allows(web, url):
+    try: target = _parse(url)
+    except _Trouble: return False
+    return _named(target.raw_host.decode(), _port(target), web.allow)
 
 # %% ../nbs/01e_web.ipynb #4c7271c2
 LARGEST_JSON = 5_000_000  # bytes
@@ -540,6 +556,10 @@ class Web(_Desk):
         self.headers, self.allow, self.largest = _headers(contact), _names(allow), largest
         self.connect, self.read, self.total = connect, read, total
         self.timeouts = {'connect': connect, 'read': read, 'write': read, 'pool': total}
+
+    def allows(self, url:str) -> bool:
+        "Whether the host of `url` is one of those that may be in a private network."
+        return _allows(self, url)
 
     def get(self, url:str, largest:int|None=None) -> Answer:
         "Get `url`, or raise `WebError` with the reason."

@@ -154,6 +154,11 @@ def test_doctor_of_a_wrong_model(run, tmp_path):
     assert done.returncode == 2 and f'{tmp_path}: no model.json here' in done.stderr and done.stderr.count('\n') == 1
 
 
+def test_an_app_on_somebody_elses_host(fails):
+    "A documentation address (RFC 5737), which no machine has: the host is wrong, not the port."
+    assert 'Cannot serve on 192.0.2.1' in (said := fails('app', '--host', '192.0.2.1')) and 'port' not in said
+
+
 def test_nothing_to_predict(fails, tmp_path):
     (tmp_path/'empty').mkdir()
     assert 'no photos here' in fails('predict', 'empty', cwd=tmp_path)

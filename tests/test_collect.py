@@ -31,6 +31,7 @@ from archclf.collect import (REASONS, SMALLEST, Collector, Manifest, Outcome, Ph
                              photo_sheet, pictures_in, read_manifest, write_credits)
 from archclf.sample import draw_facade
 from archclf.sampleweb import SampleWeb, answer
+from archclf.search import REASONS as SEARCH_REASONS
 from archclf.search import Commons, ImageHit, Openverse
 from archclf.web import PASSING, Web
 
@@ -476,12 +477,12 @@ def test_photos_of_ones_own_count(files, folder):
 
 
 def test_what_is_no_photo_does_no_harm(files, folder):
-    "Hidden files do not count, files that are no pictures are passed over."
+    "Hidden files and notes do not count, files that are no pictures in spite of their names are passed over."
     (folder/'gothic').mkdir(parents=True)
-    for name in '.DS_Store', 'notes.txt': (folder/'gothic'/name).write_text('not a picture')
+    for name in '.DS_Store', 'notes.txt', 'page.jpg': (folder/'gothic'/name).write_text('not a picture')
     (folder/'readme.txt').write_text('')
     gather(folder, Shelf([hit(files.put(str(seed), picture(seed))) for seed in range(4)]), per_class=3)
-    assert len(list((folder/'gothic').glob('*.jpg'))) == 2 and len(pictures_in(folder)) == 3
+    assert len(pictures_in(folder)) == 3 and len(read_manifest(folder)) == 2 and (folder/'gothic'/'notes.txt').exists()
 
 
 def test_retry_tries_what_may_have_passed(files, folder, tmp_path):
@@ -515,6 +516,15 @@ def test_retry_after_the_network_was_gone(tmp_path, folder):
     assert set(ends(folder).values()) == {('saved', '')}
 
 
+def test_a_host_that_is_allowed_later(files, folder):
+    "What was refused is asked for as soon as its host is allowed, and not again and again before."
+    shelf, classes = Shelf([hit(files.put(str(seed), picture(seed))) for seed in range(2)]), {'gothic': 'a house', 'modern': 'a house'}
+    for _ in range(2): gather(folder, shelf, classes=classes, web=quick(allow=['127.0.0.2']))
+    assert set(ends(folder).values()) == {('rejected', 'forbidden address')} and len(lines_of(folder)) == 4 and not files.requests
+    gather(folder, shelf, classes=classes)
+    assert [record['reason'] for record in read_manifest(folder)] == ['', '', 'copy in another class', 'copy in another class']
+
+
 STATED = {'CC0': 'pdm', 'CC BY-SA 4.0': 'by-sa', 'CC BY-NC 4.0': 'by-nc', 'All rights reserved': 'other', '': 'unknown'}
 LOOSER = {'commercial': 2, 'free': 3, 'known': 4, 'any': 5}  # how many of these pass
 
@@ -540,7 +550,7 @@ def test_a_stricter_gate_keeps_what_is_there(files, folder):
     shelf = Shelf([hit(files.put(f'{number}', picture(number)), license=name) for number, name in enumerate(STATED)])
     gather(folder, shelf, license='any')
     before = left_by(folder), lines_of(folder)
-    gather(folder, shelf, license='commercial')
+    with pytest.warns(UserWarning, match="3 of 5 photos came in under a looser licence gate and would not pass 'commercial'"): gather(folder, shelf, license='commercial')
     assert (left_by(folder), lines_of(folder)) == before
 
 
@@ -622,10 +632,11 @@ def out_of_order(how):
 def test_the_next_source_is_asked(samples, folder, how):
     with out_of_order(how) as (address, web):
         collection = gather(folder, f'commons={address}', f'openverse={samples.openverse}', classes=['gothic', 'modern'], per_class=4)
-    visits = [(visit.label, visit.source, visit.saved, visit.reason.split(':')[0], visit.stopped) for visit in collection.visits]
-    reason = 'down' if how == 'refused' else how
-    assert visits == [('gothic', 'commons', 0, reason, True), *((label, 'openverse', 4, 'had enough', False) for label in ('gothic', 'modern'))]
-    assert collection.missing == {'gothic': 0, 'modern': 0} and f'0 of 0 hits from commons saved, {reason}: ' in str(collection)
+    visits = [(visit.label, visit.source, visit.saved, visit.reason.split(' (')[0], visit.stopped) for visit in collection.visits]
+    reason = f"commons {SEARCH_REASONS['down' if how == 'refused' else how]}"
+    assert visits == [('gothic', 'commons', 0, reason, True), ('gothic', 'openverse', 4, 'had enough', False),
+                      ('modern', 'commons', 0, 'not asked, as it had stopped before', True), ('modern', 'openverse', 4, 'had enough', False)]
+    assert collection.missing == {'gothic': 0, 'modern': 0} and f'0 of 0 hits from commons saved, {reason} (' in str(collection)
     assert len(web.requests) <= {'rate limited': 1, 'changed': 1, 'down': 3, 'refused': 0}[how]  # a fault is worth three attempts, for one class
 
 
@@ -651,7 +662,7 @@ def test_mirrors_of_a_source(samples, folder):
 def test_no_source_works(folder):
     "Nothing is raised; the report says why there is nothing."
     with out_of_order('down') as (address, _): collection = gather(folder, f'commons={address}', 'commons=http://127.0.0.1:9/', per_class=3)
-    assert collection.missing == {'gothic': 3} and str(collection).count('down: ') == 2 and 'gothic: 0 found, 0 saved' in str(collection)
+    assert collection.missing == {'gothic': 3} and str(collection).count(SEARCH_REASONS['down']) == 2 and 'gothic: 0 found, 0 saved' in str(collection)
     assert read_manifest(folder) == [] and (folder/'CREDITS.md').exists()
 
 
@@ -795,6 +806,8 @@ def test_paths_that_lead_elsewhere(tmp_path, folder, path):
     assert {*os.listdir(tmp_path)} == {'photos', '.evil.jpg.part', '.photos.part', 'evil.jpg', '.x.jpg.part'}
     assert {*os.listdir(folder)} == {'manifest.jsonl', 'CREDITS.md', '.lock', '.evil.jpg.part'}
     with pytest.warns(UserWarning): assert len(read_manifest(folder)) == 1
+    with said() as warned: str(gather(folder, Shelf([])))
+    assert len(warned) == 1  # said once a run
 
 
 def test_an_edited_manifest(folder):
@@ -944,6 +957,10 @@ WRONG = {
     'one class': (dict(classes='gothic'), 'a single string'),
     'a label': (dict(classes=['../gothic']), 'cannot name a folder'),
     'no phrase': (dict(classes={'gothic': []}), 'empty search phrase'),
+    'no class': (dict(classes=[]), 'classes is []: expected at least one'), 'no classes': (dict(classes={}), 'classes is {}: expected at least one'),
+    'no photos': (dict(per_class=0), 'per_class is 0: expected at least one'), 'fewer than no photos': (dict(per_class=-1), 'per_class is -1'),
+    'a file that is not there': (dict(sources=['missing.csv']), "source 'missing.csv': no such file; expected commons"),
+    'a capital letter': (dict(sources=['Commons']), 'did you mean commons?'), 'two in one': (dict(sources=['commons openverse']), 'did you mean commons,openverse?'),
 }
 
 
@@ -963,6 +980,20 @@ def test_wrong_files_of_addresses(tmp_path, folder, content, message):
     assert not folder.exists()
 
 
+def test_a_label_that_no_file_has(tmp_path, folder):
+    (tmp_path/'list.csv').write_text('url,label\nhttp://example.org/a.jpg,gothic\nhttp://example.org/b.jpg,modern\n')
+    with pytest.raises(ValueError, match="list.csv has no label 'gothik'; it has gothic, modern"): collect(folder, ['gothic', 'gothik'], sources=[tmp_path/'list.csv'])
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize('place, message', [('photo.jpg', 'photo.jpg: a file; expected a folder'), ('photo.jpg/photos', 'photo.jpg/photos: cannot be made'),
+    pytest.param('/proc/photos', '/proc/photos: cannot be made', marks=pytest.mark.skipif(not LINUX, reason='Linux has such a folder'))])
+def test_places_where_no_folder_can_be(fails, tmp_path, place, message):
+    (tmp_path/'photo.jpg').write_bytes(picture(1))
+    said = fails('collect', '--source', 'commons=http://127.0.0.1:9/', '--out', place, cwd=tmp_path)
+    assert message in said and 'Errno' not in said
+
+
 def test_a_sheet(samples, folder):
     gather(folder, *places(samples), per_class=4)
     assert photo_sheet(folder, 'gothic').size > (100, 90)
@@ -979,7 +1010,7 @@ def test_command(run, samples, tmp_path):
     wishes = '--per-class', 5, '--license', 'commercial', '--sheet', 'sheets', '--size', 200, '--classes', 'gothic', 'modern'
     done = run(*arguments(samples, *wishes), cwd=tmp_path)
     assert done.returncode == 0, done
-    assert 'gothic: ' in done.stdout and 'In this run' in done.stdout and 'wrote a sheet for each class into sheets' in done.stdout
+    assert 'gothic: ' in done.stdout and 'In this run' in done.stdout and 'wrote gothic.png, modern.png into sheets' in done.stdout
     assert {path.name for path in (tmp_path/'sheets').iterdir()} == {'gothic.png', 'modern.png'}
     records = [record for record in read_manifest(tmp_path/'photos') if record['status'] == 'saved']
     assert Counter(record['label'] for record in records) == {'gothic': 5, 'modern': 5} and not any('-nc' in record['license'].lower() for record in records)
@@ -1005,10 +1036,28 @@ def test_command_with_a_file_of_addresses(run, tmp_path):
     assert [line.split(';')[0] for line in said] == ['archclf: gothic has 1 of 3 photos', 'archclf: modern has 0 of 3 photos']
 
 
+REMEDIES = {'refused': (['--allow-host', '127.0.0.2'], 'allow it with --allow-host HOST'), '503': ([], 'again with --retry'), '404': ([], 'add search phrases'),
+            'no licence': ([], 'choose a wider --license'), 'source': (['--source', 'commons=http://127.0.0.1:9/'], 'run the same command again later')}
+
+
+@pytest.mark.parametrize('cause', REMEDIES)
+def test_command_says_what_may_help(run, tmp_path, cause):
+    "What helps a class that stayed short depends on why; and there is no sheet of no photos."
+    options, remedy = REMEDIES[cause]
+    with ImageWeb() as web:
+        urls = [web.trouble(cause if cause.isdigit() else 'good', f'gothic/{number}') for number in range(3)]
+        (tmp_path/'list.csv').write_text('url,license\n' + ''.join(f"{url},{'' if cause == 'no licence' else 'CC0'}\n" for url in urls))
+        host = [] if '--allow-host' in options else ['--allow-host', '127.0.0.1']
+        done = run('collect', 'gothic', '--source', 'list.csv', '--out', 'photos', '--sheet', 'sheets', *host, *options, cwd=tmp_path)
+    assert done.returncode == 1 and 'no photos, so no sheets in sheets' in done.stdout
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if 'gothic has 0 of 100 photos' in line and remedy in line]  # and no progress bars
+
+
 @pytest.mark.parametrize('wrong, message', [
-    (['--source', 'google'], "source 'google'"), (['--source', ' , '], 'sources is []'), (['--source', 'broken.csv'], 'broken.csv, line 2'),
+    (['--source', 'google'], "source 'google'"), (['--source', ' , '], "--source ' , ': expected commons"), (['--source', ''], "--source ''"), (['--source', 'broken.csv'], 'broken.csv, line 2'),
     (['--classes', 'a.json', 'b'], 'either names of classes or one file'), (['--classes', 'nowhere.json'], 'nowhere.json'),
-    (['--contact', 'me'], "contact 'me'"), (['--out', 'broken.csv'], 'broken.csv')])
+    (['--contact', 'me'], "contact 'me'"), (['--out', 'broken.csv'], 'broken.csv: a file; expected a folder'),
+    (['--sheet', 'broken.csv'], 'broken.csv: a file; expected a folder'), (['--allow-host', 'http://127.0.0.1:8765/'], 'expected name or name:port')])
 def test_command_with_wrong_wishes(fails, tmp_path, wrong, message):
     (tmp_path/'broken.csv').write_text('url,label\nftp://x/a.jpg,b\n')
     assert message in fails('collect', '--source', 'commons=http://127.0.0.1:9/', '--out', 'photos', *wrong, cwd=tmp_path)

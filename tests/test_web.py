@@ -288,7 +288,8 @@ def test_a_sleeping_name_server(monkeypatch):
 
 
 def test_unknown_hosts():
-    with quick() as web: assert fails(web, 'http://nowhere.invalid/').reason == 'unreachable'
+    with quick() as web: error = fails(web, 'http://nowhere.invalid/')
+    assert (error.reason, error.detail) == ('unreachable', 'no such host; is this machine online?')
 
 
 @pytest.fixture(scope='module')
