@@ -157,6 +157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'archclf.compare._probe': ('compare.html#_probe', 'archclf/compare.py'),
                                  'archclf.compare._shipped': ('compare.html#_shipped', 'archclf/compare.py'),
                                  'archclf.compare._size': ('compare.html#_size', 'archclf/compare.py'),
+                                 'archclf.compare.check_rungs': ('compare.html#check_rungs', 'archclf/compare.py'),
                                  'archclf.compare.climb': ('compare.html#climb', 'archclf/compare.py'),
                                  'archclf.compare.describe': ('compare.html#describe', 'archclf/compare.py'),
                                  'archclf.compare.estimate_seconds': ('compare.html#estimate_seconds', 'archclf/compare.py'),

@@ -240,12 +240,14 @@ def compare(
     seed: Seed = 42,
 ):
     "Compare ways of making a classifier on the same photos."
-    from archclf.compare import climb, describe
+    from archclf.compare import check_rungs, climb, describe
     from archclf.dataset import scan_photos
     from archclf.interpret import plot_ladder
+    wanted = [rung.strip() for rung in rungs.split(',')]
+    check_rungs(wanted)
     (table, problems), elsewhere = scan_photos(photos), scan_photos(outside)[0] if outside else None
     _print_left_out(problems)
-    results, reasons = climb(table, _choose([rung.strip() for rung in rungs.split(',')], len(table), epochs), elsewhere, naive, epochs, seed)
+    results, reasons = climb(table, _choose(wanted, len(table), epochs), elsewhere, naive, epochs, seed)
     for rung, reason in reasons.items(): print(f'left out: {rung}: {reason}', file=sys.stderr)
     print(describe(results))
     if figure: plot_ladder(results).savefig(figure)

@@ -8,7 +8,7 @@ __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'phot
            'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'save_learner', 'find_rate',
            'finetune_photos']
 
-# %% ../nbs/08_finetune.ipynb #f202e27d
+# %% ../nbs/08_finetune.ipynb #a2e5c73c
 import os
 import random
 import shutil
@@ -23,7 +23,7 @@ import numpy as np
 from .network import DEFAULT, Body, export_body, make_body  # first: it says what to install if torch is missing
 import torch
 with warnings.catch_warnings():
-    warnings.simplefilter('ignore', FutureWarning)  # fastai still writes for torch.jit
+    warnings.simplefilter('ignore')  # about what torch will no longer have
     from fastai.callback.core import Callback, TrainEvalCallback
     from fastai.callback.progress import ProgressCallback
     from fastai.callback.schedule import LRFinder, ParamScheduler, valley
@@ -34,12 +34,12 @@ with warnings.catch_warnings():
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
     from fastai.metrics import accuracy
+    from fastai.torch_basics import Transform
     from fastai.torch_core import apply_init, default_device, num_distrib, rank_distrib, set_seed
     from fastai.vision.augment import RandomResizedCrop, aug_transforms
     from fastai.vision.core import PILImage
     from fastai.vision.data import ImageBlock
     from fastai.vision.learner import create_head, default_split
-from fasttransform import Transform
 from PIL import Image
 from torch import nn
 

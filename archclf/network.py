@@ -78,10 +78,10 @@ def _from_timm(arch, size, pretrained):
     if packaged: network.load_state_dict(_packaged_weights(arch), strict=False)  # but for the head, which is left off
     return Body(network, network.num_features, network.default_cfg['mean'], network.default_cfg['std'], arch)
 
-# %% ../nbs/07b_network.ipynb #ef064723
+# %% ../nbs/07b_network.ipynb #ab70ceb6
 def _from_torchvision(arch, pretrained):
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', FutureWarning)  # fastai still writes for torch.jit
+        warnings.simplefilter('ignore')  # about what torch will no longer have
         from fastai.vision.learner import create_body, model_meta, num_features_model, _default_meta
     network = _fetched(arch.__name__, lambda: arch(weights='DEFAULT' if pretrained else None))
     network = create_body(network, cut=model_meta.get(arch, _default_meta)['cut'])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archclf.classifier import Classifier, explain
+from archclf.classifier import Classifier, explain, transform
 from archclf.dataset import scan_photos, split_photos
 from archclf.image import ImageError, read_image
 
@@ -73,7 +73,7 @@ def table(photos):
     return split_photos(table, valid=.5)
 
 
-@pytest.mark.parametrize('arch, size', [('tf_efficientnet_lite0', 224), ('resnet18', 128), ('convnext_atto', 128), ('vit_tiny_patch16_224', 128), ('swin_tiny_patch4_window7_224', 224)])
+@pytest.mark.parametrize('arch, size', [('tf_efficientnet_lite0', 224), ('resnet18', 128), ('convnext_atto', 128), ('vit_tiny_patch16_224', 128)])
 def test_torch_and_the_model_folder_agree(arch, size, table, photos, tmp_path):
     from archclf.finetune import make_learner, photo_loaders, probabilities_of, probe_head, save_learner
     from archclf.network import make_body
@@ -85,14 +85,14 @@ def test_torch_and_the_model_folder_agree(arch, size, table, photos, tmp_path):
         try: read_image(path)
         except ImageError: continue
         files.append(path)
-    paths = [*map(str, files), *table.path[table.split == 'valid'][:100]]
+    paths = [*map(str, files), *table.path[table.split == 'valid'][:100 if arch.startswith('tf_') else 20]]
     temperature = classifier.info['temperature']
     found = np.array([[classifier.classify(path).probabilities[label] for label in classifier.head.labels] for path in paths])
     expected = probabilities_of(learn, paths) ** (1 / temperature)
     assert len(files) > 20 and abs(found - expected / expected.sum(1, keepdims=True)).max() < 2e-3 / min(1, temperature)
-    square, evidence = explain(classifier, paths[0])
-    logit = classifier.head.weight[0] @ np.zeros(0) if False else evidence.mean()
-    assert evidence.shape == (size // 32 if 'vit' not in arch else size // 16,) * 2 and np.isfinite(logit)
+    square, evidence = explain(classifier, paths[0], label := classifier.head.labels[0])
+    row = transform(classifier.backbone.run(square[None])[0], 'sqrt_l2') @ classifier.head.weight[0]
+    assert label and evidence.shape == (size // (16 if 'vit' in arch else 32),) * 2 and abs(evidence.mean() - row) < 1e-3 * abs(row) + 1e-4
 
 
 def test_a_learner_from_elsewhere(drawings, tmp_path):
@@ -134,7 +134,7 @@ def test_without_the_libraries_one_line_says_what_to_install(fails, drawings, pa
 
 
 def test_wrong_settings(fails, drawings, tmp_path):
-    assert "timm knows no such network; try" in fails('finetune', drawings, '--out', 'm', '--arch', 'tf_efficientnet_lite9', before='import warnings; ')
+    assert "timm knows no such network; try" in fails('finetune', drawings, '--out', 'm', '--arch', 'tf_efficientnet_lite9')
     assert "expected one of plain, gentle" in fails('finetune', drawings, '--out', 'm', '--recipe', 'fast')
     assert "expected some of shipped, probe, plain, gentle" in fails('compare', drawings, '--rungs', 'probe,best')
     (tmp_path/'notes.txt').write_text('mine')
@@ -142,7 +142,7 @@ def test_wrong_settings(fails, drawings, tmp_path):
 
 
 def test_weights_that_cannot_be_fetched(fails, drawings):
-    said = fails('finetune', drawings, '--out', 'm', '--arch', 'resnet18', HF_ENDPOINT='http://127.0.0.1:9', HF_HUB_DISABLE_TELEMETRY='1')
+    said = fails('finetune', drawings, '--out', 'm', '--arch', 'resnet18', HF_HUB_OFFLINE='1')
     assert 'resnet18: its weights could not be fetched' in said and 'tf_efficientnet_lite0' in said
 
 
@@ -155,7 +155,7 @@ def test_the_ladder(run, drawings, tmp_path):
 
 def test_the_notebook_for_kaggle(tmp_path):
     import papermill
-    parameters = {'PHOTOS': 'drawn', 'PER_CLASS': 6, 'RUNGS': ['shipped', 'probe', 'gentle'], 'EPOCHS': 1, 'SIZE': 64, 'OUT': str(tmp_path)}
+    parameters = {'PHOTOS': 'drawn', 'PER_CLASS': 8, 'RUNGS': ['shipped', 'probe', 'gentle'], 'EPOCHS': 1, 'SIZE': 64, 'OUT': str(tmp_path)}
     done = papermill.execute_notebook(ROOT/'nbs'/'tutorials'/'kaggle_gpu.ipynb', tmp_path/'run.ipynb', parameters, cwd=tmp_path, progress_bar=False, kernel_name='python3')
     text = ''.join(output.get('text', '') for cell in done.cells for output in cell.get('outputs', []))
     assert 'training on a processor' in text and 'gentle grouped' in text

@@ -14,6 +14,7 @@ import archclf
 PACKAGE = Path(archclf.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if not path.stem.startswith('_'))
+TRAINING = 'network', 'finetune'  # the only ones that may need archclf[train] to be imported
 HEAVY = 'torch', 'torchvision', 'fastai', 'timm', 'onnx', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'gradio', 'onnxruntime', 'safetensors', 'huggingface_hub'
 
 
@@ -81,7 +82,8 @@ def test_classifying_needs_four_packages(drawings, tmp_path):
 
 
 def test_importing_any_module_imports_nothing_heavy(tmp_path):
-    code = f"import importlib, sys\nfor name in {MODULES}: importlib.import_module('archclf.' + name)\nprint(*(set({HEAVY}) & set(sys.modules)))"
+    light = [name for name in MODULES if name not in TRAINING]
+    code = f"import importlib, sys\nfor name in {light}: importlib.import_module('archclf.' + name)\nprint(*(set({HEAVY}) & set(sys.modules)))"
     assert python(code, cwd=tmp_path).split() == []
 
 
@@ -109,3 +111,8 @@ def test_no_photo_of_others_is_in_git(photos):
         if not path.is_file() or path.suffix in ('.md', '.csv') or not path.stat().st_size: continue
         data = path.read_bytes()
         assert hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest() not in blobs, f'{path} is tracked'
+
+
+def test_only_training_imports_torch():
+    found = {place.split(':')[0] for place, name in imports().items() if name in ('torch', 'torchvision', 'fastai', 'timm', 'onnx', 'accelerate')}
+    assert found == {*TRAINING, 'machine'}  # machine asks torch which graphics card there is, within a function
