@@ -8,7 +8,7 @@ __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'phot
            'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'save_learner', 'find_rate',
            'finetune_photos']
 
-# %% ../nbs/08_finetune.ipynb #a2e5c73c
+# %% ../nbs/08_finetune.ipynb #8bc9c9e7
 import os
 import random
 import shutil
@@ -47,6 +47,7 @@ from .classifier import Backbone, Head, check_replaceable, transform
 from .dataset import scan_photos, split_photos
 from .embed import embed_photos
 from .image import read_image, to_square
+from .machine import find_device
 from .probe import Fitted, calibrate, fit_heads, notes_on, save_fitted
 
 # %% ../nbs/08_finetune.ipynb #0d417c75
@@ -104,7 +105,7 @@ class ProbeHead(nn.Module):
         root = embedding / (embedding.abs() + 1e-8).sqrt()  # the transform `sqrt_l2`, with a slope at zero
         return self.linear(root / root.norm(dim=1, keepdim=True).clamp(min=1e-6))
 
-# %% ../nbs/08_finetune.ipynb #ab5ea23c
+# %% ../nbs/08_finetune.ipynb #cbfd3db4
 def make_learner(
     loaders:DataLoaders,  # From `photo_loaders`
     body:Body,  # From `make_body`
@@ -113,7 +114,17 @@ def make_learner(
     "What fastai's `vision_learner` makes, from one of our networks."
     if head is None: apply_init(head := create_head(body.dimensions, len(loaders.vocab)), nn.init.kaiming_normal_)
     learn = Learner(loaders, nn.Sequential(body, head), CrossEntropyLossFlat(), splitter=default_split, metrics=accuracy, path=Path())
+    if os.environ.get('TQDM_DISABLE'): _without_bars(learn)
     return learn.to_fp16() if loaders.device.type == 'cuda' else learn
+
+# %% ../nbs/08_finetune.ipynb #b0db0d91
+def _without_bars(learn):
+    learn.remove_cb(ProgressCallback)
+    learn.logger = _say
+
+
+def _say(log):
+    if len(log) == 5: print('epoch {}: training loss {:.3f}, validation loss {:.3f}, {:.1%} right, {} minutes'.format(log[0] + 1, *log[1:]), flush=True)
 
 # %% ../nbs/08_finetune.ipynb #9eba6f6f
 def _tensors(learn):
@@ -279,7 +290,7 @@ def _gentle(loaders, body, photos, run, epochs):
     interpolate(learn, start, .5)
     return learn
 
-# %% ../nbs/08_finetune.ipynb #d98a5088
+# %% ../nbs/08_finetune.ipynb #8f47f1ed
 RECIPES = {'plain': _plain, 'gentle': _gentle}
 
 
@@ -297,6 +308,7 @@ def fine_tune(
     "Train a network on the photos whose split is train; raises ValueError for settings that make no sense."
     if recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
     if epochs < 1: raise ValueError(f"epochs is {epochs}: expected at least 1")
+    find_device()  # refuses a graphics card that torch cannot use
     name = arch.__name__ if callable(arch) else arch
     run = Run(seed, checkpoints and Path(checkpoints), _fingerprint(photos, name, recipe, epochs, size, batch, seed), tuple(callbacks))
     set_seed(seed)

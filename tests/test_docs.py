@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDEBAR = re.findall(r'(\w+)\.ipynb', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
+SIDEBAR = re.findall(r'([\w/]+)\.ipynb', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
 MODULES = [name for name in SIDEBAR if name != 'index']
 
 INDEX = [
@@ -92,7 +92,8 @@ def project(tmp_path_factory):
     for name in ('tools/docs.py', 'pyproject.toml', '_quarto.yml', 'settings.ini', 'nbs/posts/index.qmd', 'nbs/site.css', 'nbs/facade.svg'):
         (project/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, project/name)
-    for i, name in enumerate(MODULES): write_notebook(project/f'nbs/{i:02d}_{name}.ipynb', [f'# {name}\n\n> A page.', 'Words.'])
+    for i, name in enumerate(MODULES):
+        write_notebook(project/f"nbs/{name if '/' in name else f'{i:02d}_{name}'}.ipynb", [f'# {name}\n\n> A page.', 'Words.', ('1 + 1', [])])
     for name, cells in {'index': INDEX, '00_styles': STYLES, 'posts/2026-11-22-journey': JOURNEY, 'posts/2026-11-01-earlier': EARLIER}.items():
         write_notebook(project/f'nbs/{name}.ipynb', cells)
     settings = dict(doc_host='', doc_baseurl='/', git_url='', branch='main', lib_path='archclf')
@@ -193,6 +194,10 @@ def test_public_address_of_the_repository_is_used(copy):
     assert docs(copy, 'build').returncode == 0
     assert '<link>https://someone.github.io/archclf/posts/2026-11-22-journey.html</link>' in page(copy, 'posts/index.xml')
     assert 'href="https://github.com/someone/archclf"' in page(copy, 'index.html')
+    there = 'github.com/someone/archclf/blob/main/nbs/tutorials/kaggle_gpu.ipynb'
+    assert f'href="https://kaggle.com/kernels/welcome?src=https://{there}"' in page(copy, 'tutorials/kaggle_gpu.html')
+    assert f'href="https://colab.research.google.com/{there.replace("github.com", "github")}"' in page(copy, 'tutorials/kaggle_gpu.html')
+    assert 'colab.research' not in page(copy, 'styles.html')
 
 
 def test_search_finds_an_entry(project):

@@ -246,10 +246,20 @@ def finish(path):
     for cell in notebook['cells']:
         if cell['cell_type'] != 'code': cell['source'] = rename_links(re.sub(r'^output-file: .*\n', '', text(cell['source']), flags=re.M))
         for output in cell.get('outputs', []): finish_output(output, text(cell['source']))
+    add_open_links(notebook['cells'], path)
     path.unlink()
     target = Path(site_name(path))
     if target.exists(): raise BuildError(f'Two notebooks would become the page {target.relative_to(STAGE)}: rename one, such as {path.name}')
     target.write_text(json.dumps(notebook), encoding='utf-8')
+
+
+def add_open_links(cells, path):
+    "Let a tutorial with code be opened where it can be run, once the repository has a public address on GitHub"
+    if path.parent.name != 'tutorials' or not git_url().startswith('https://github.com/') or not any(cell['cell_type'] == 'code' for cell in cells): return
+    there = f'{git_url().removeprefix("https://github.com/")}/blob/main/nbs/tutorials/{path.name}'
+    links = (f'[Open in Kaggle](https://kaggle.com/kernels/welcome?src=https://github.com/{there}) · '
+             f'[Open in Colab](https://colab.research.google.com/github/{there})')
+    cells.insert(1, {'cell_type': 'markdown', 'metadata': {}, 'source': links})
 
 
 def finish_output(output, source):
