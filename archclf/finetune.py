@@ -63,7 +63,7 @@ class MiddleSquare(Transform):
     def __init__(self, size:int, crop:float): self.size, self.crop = size, crop
     def encodes(self, image:PILImage): return type(image)(Image.fromarray(to_square(image, self.size, self.crop)))
 
-# %% ../nbs/08_finetune.ipynb #d7da2df6
+# %% ../nbs/08_finetune.ipynb #224d6a75
 MILD = aug_transforms(max_rotate=0, max_warp=0, max_zoom=1)
 
 
@@ -72,7 +72,7 @@ def photo_loaders(
     size:int=224,  # Side of the squares in pixels
     crop:float=.875,  # Share of the shorter side that the middle square covers
     batch:int=32,  # Photos in a step, over all processes
-    workers:int|None=None,  # Processes that read photos; left out: one a core
+    workers:int|None=None,  # Processes that read photos; left out: one a core, none for a few hundred photos
     transforms:list|None=None,  # For whole batches; left out: `MILD`
 ) -> DataLoaders:
     "Photos for fastai, split as the table says."
@@ -82,7 +82,7 @@ def photo_loaders(
         get_x=ColReader('path'), get_y=ColReader('label'), splitter=IndexSplitter(np.flatnonzero(photos.split == 'valid')),
         item_tfms=[MiddleSquare(size, crop), RandomResizedCrop(size, min_scale=.5, resamples=(Image.Resampling.BICUBIC, 0), split_idx=0)],
         batch_tfms=MILD if transforms is None else transforms)
-    return block.dataloaders(photos, bs=max(1, batch // max(1, num_distrib())), num_workers=os.cpu_count() if workers is None else workers)
+    return block.dataloaders(photos, bs=max(1, batch // max(1, num_distrib())), num_workers=min(os.cpu_count(), len(photos) // 200) if workers is None else workers)
 
 # %% ../nbs/08_finetune.ipynb #69d89545
 def _classes(photos):

@@ -247,6 +247,8 @@ def plot_ladder(
     for rung, rows in results.groupby('rung', sort=False):
         axes.text(max(.5, rows['seconds'].iloc[0]), 1.01, rung, size=SMALL, color=INK, ha='center', va='bottom', transform=axes.get_xaxis_transform(), parse_math=False)
     axes.set_xscale('log')
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.tick_params(which='minor', length=0)
     axes.margins(x=.16)
     _grid(axes, 'y')
     return figure

@@ -40,7 +40,7 @@ def exported():
 def main():
     failed = []
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, 'ARCHCLF_CACHE': cache, 'MPLBACKEND': 'agg', 'GRADIO_ANALYTICS_ENABLED': 'False', 'PATH': f"{BIN}:{os.environ['PATH']}"}
+        environment = {**os.environ, 'ARCHCLF_CACHE': cache, 'MPLBACKEND': 'agg', 'OMP_NUM_THREADS': '1', 'GRADIO_ANALYTICS_ENABLED': 'False', 'PATH': f"{BIN}:{os.environ['PATH']}"}
         for name, command in STEPS.items():
             print(f'== {name}', flush=True)
             start = time.time()
