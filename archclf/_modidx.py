@@ -233,6 +233,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'archclf.finetune._Scaled': ('finetune.html#_scaled', 'archclf/finetune.py'),
                                   'archclf.finetune._Scaled.__init__': ('finetune.html#_scaled.__init__', 'archclf/finetune.py'),
                                   'archclf.finetune._Scaled.forward': ('finetune.html#_scaled.forward', 'archclf/finetune.py'),
+                                  'archclf.finetune._about': ('finetune.html#_about', 'archclf/finetune.py'),
                                   'archclf.finetune._as_head': ('finetune.html#_as_head', 'archclf/finetune.py'),
                                   'archclf.finetune._classes': ('finetune.html#_classes', 'archclf/finetune.py'),
                                   'archclf.finetune._distribute': ('finetune.html#_distribute', 'archclf/finetune.py'),

@@ -8,7 +8,7 @@ __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'phot
            'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'save_learner', 'find_rate',
            'finetune_photos']
 
-# %% ../nbs/08_finetune.ipynb #8bc9c9e7
+# %% ../nbs/08_finetune.ipynb #ceeaeeb4
 import os
 import random
 import shutil
@@ -21,25 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from .network import DEFAULT, Body, export_body, make_body  # first: it says what to install if torch is missing
-import torch
+
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # about what torch will no longer have
-    from fastai.callback.core import Callback, TrainEvalCallback
-    from fastai.callback.progress import ProgressCallback
-    from fastai.callback.schedule import LRFinder, ParamScheduler, valley
-    from fastai.data.block import CategoryBlock, DataBlock
-    from fastai.data.core import DataLoaders
-    from fastai.data.transforms import ColReader, IndexSplitter, Normalize
     from fastai.distributed import DistributedDL, DistributedTrainer
-    from fastai.learner import Learner
-    from fastai.losses import CrossEntropyLossFlat
-    from fastai.metrics import accuracy
-    from fastai.torch_basics import Transform
-    from fastai.torch_core import apply_init, default_device, num_distrib, rank_distrib, set_seed
-    from fastai.vision.augment import RandomResizedCrop, aug_transforms
-    from fastai.vision.core import PILImage
-    from fastai.vision.data import ImageBlock
-    from fastai.vision.learner import create_head, default_split
+    from fastai.vision.all import (
+        Callback, CategoryBlock, ColReader, CrossEntropyLossFlat, DataBlock, DataLoaders, ImageBlock, IndexSplitter, Learner, LRFinder, Normalize,
+        ParamScheduler, PILImage, ProgressCallback, RandomResizedCrop, TrainEvalCallback, Transform, accuracy, apply_init, aug_transforms,
+        create_head, default_device, default_split, num_distrib, rank_distrib, set_seed, valley)
+
+# %% ../nbs/08_finetune.ipynb #f209689b
+import torch
 from PIL import Image
 from torch import nn
 
@@ -392,7 +384,7 @@ def _exported(learn, paths, size, crop):
         if difference <= TOLERANCE: return backbone, head, pool is None
     raise RuntimeError(f"the exported model differs from torch by {difference:.3f} in a probability, more than {TOLERANCE}; try other versions of torch, onnx and onnxruntime")
 
-# %% ../nbs/08_finetune.ipynb #1d7c3184
+# %% ../nbs/08_finetune.ipynb #8d096e72
 def save_learner(
     folder:'str|os.PathLike',  # The model folder to write
     learn:Learner,  # From `fine_tune`, or any from fastai's `vision_learner`
@@ -409,10 +401,14 @@ def save_learner(
     logits = transform(embed_photos(valid, backbone), head.kind) @ head.weight.T + head.bias
     how = f'on {len(valid)} of {len(photos)} photos, held back from training and used to calibrate, near-duplicates kept together'
     fitted = calibrate(head, logits, valid, how, 'last layer of the fine-tuned network', split='valid')
-    name = getattr(learn.model[0], 'name', 'a network of fastai')
-    about = {'backbone': f'{name}, fine-tuned', 'preprocessing': {'size': size, 'crop': crop, 'interpolation': 'bicubic'}, 'features': features}
-    save_fitted(folder, fitted, backbone.model, about, Path(folder).resolve().name, list(notes))
+    save_fitted(folder, fitted, backbone.model, _about(learn, backbone, features), Path(folder).resolve().name, list(notes))
     return fitted
+
+# %% ../nbs/08_finetune.ipynb #6b7d3ab3
+def _about(learn, backbone, features):
+    name = getattr(learn.model[0], 'name', 'a network of fastai')
+    preprocessing = {'size': backbone.size, 'crop': backbone.crop, 'interpolation': 'bicubic'}
+    return {'backbone': f'{name}, fine-tuned', 'preprocessing': preprocessing, 'features': features}
 
 # %% ../nbs/08_finetune.ipynb #3e7209f7
 class _RateFinder(LRFinder):
