@@ -215,6 +215,7 @@ FAULTS = {
     '<a href="styles.html#nowhere">x</a>': 'dead link styles.html#nowhere',
     '<a href="/styles.html">x</a>': 'dead link /styles.html',
     '<img src="nowhere.png">': 'dead link nowhere.png',
+    '<p>[x](styles.ipynb)</p>': 'leftover link ](styles.ipynb): a name in backticks is a link already',
     '<p>{{< include x >}}</p>': 'leftover shortcode {{< include x >}}',
     '<pre>\n#| hide\n</pre>': 'leftover directive #| hide',
     '<p id="twice"></p><p id="twice"></p>': 'two places have the anchor #twice: rename the heading',

@@ -383,6 +383,7 @@ def page_problems(page):
     if not page.headings: yield 'no title: begin the notebook with a cell "# title"'
     yield from (f'two places have the anchor #{name}: rename the heading' for name, times in Counter(page.ids).items() if times > 1)
     yield from (f'leftover shortcode {match[0]}' for match in re.finditer(r'\{\{<.*?(>\}\}|$)', words, re.M))
+    yield from (f'leftover link {match[0]}: a name in backticks is a link already' for match in re.finditer(r'\]\([^)\s]*\.(ipynb|html)[^)\s]*\)', words))
     yield from (f'leftover directive {match[0].strip()}' for match in re.finditer(r'^[ \t]*#\|.*', words, re.M))
 
 
