@@ -333,7 +333,7 @@ class Page(HTMLParser):
     "What the check needs of one built page: ids, links, headings and visible text"
     def __init__(self, path):
         super().__init__()
-        self.ids, self.links, self.headings, self.words, self.silent = [], [], 0, [], 0
+        self.ids, self.links, self.headings, self.words, self.prose, self.silent, self.code = [], [], 0, [], [], 0, 0
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attrs):
@@ -342,11 +342,15 @@ class Page(HTMLParser):
         self.links += [found[name] for name in ('href', 'src') if found.get(name)]
         self.headings += tag == 'h1'
         self.silent += tag in ('script', 'style')
+        self.code += tag in ('pre', 'code')
 
-    def handle_endtag(self, tag): self.silent -= tag in ('script', 'style')
+    def handle_endtag(self, tag):
+        self.silent -= tag in ('script', 'style')
+        self.code -= tag in ('pre', 'code')
 
     def handle_data(self, data):
         if not self.silent: self.words.append(data)
+        if not self.silent and not self.code: self.prose.append(data)
 
 
 def inspect(out):
@@ -383,7 +387,7 @@ def page_problems(page):
     if not page.headings: yield 'no title: begin the notebook with a cell "# title"'
     yield from (f'two places have the anchor #{name}: rename the heading' for name, times in Counter(page.ids).items() if times > 1)
     yield from (f'leftover shortcode {match[0]}' for match in re.finditer(r'\{\{<.*?(>\}\}|$)', words, re.M))
-    yield from (f'leftover link {match[0]}: a name in backticks is a link already' for match in re.finditer(r'\]\([^)\s]*\.(ipynb|html)[^)\s]*\)', words))
+    yield from (f'leftover link {match[0]}: a name in backticks is a link already' for match in re.finditer(r'\]\([^)\s]*\.(ipynb|html)[^)\s]*\)', ''.join(page.prose)))
     yield from (f'leftover directive {match[0].strip()}' for match in re.finditer(r'^[ \t]*#\|.*', words, re.M))
 
 
