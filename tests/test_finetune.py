@@ -87,7 +87,7 @@ def test_torch_and_the_model_folder_agree(arch, size, table, photos, tmp_path):
         files.append(path)
     paths = [*map(str, files), *table.path[table.split == 'valid'][:100 if arch.startswith('tf_') else 20]]
     temperature = classifier.info['temperature']
-    found = np.array([[classifier.classify(path).probabilities[label] for label in classifier.head.labels] for path in paths])
+    found = np.array([[said[label] for label in classifier.head.labels] for said in (classifier.classify(path).probabilities for path in paths)])
     expected = probabilities_of(learn, paths) ** (1 / temperature)
     assert len(files) > 20 and abs(found - expected / expected.sum(1, keepdims=True)).max() < 2e-3 / min(1, temperature)
     square, evidence = explain(classifier, paths[0], label := classifier.head.labels[0])
