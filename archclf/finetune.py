@@ -262,7 +262,7 @@ def probe_head(
     weight, bias = fit_heads(transform(embeddings).astype(np.float32), np.searchsorted(list(loaders.vocab), train.label), np.ones((len(train), 1)))
     return ProbeHead(weight[0], bias[0])
 
-# %% ../nbs/08_finetune.ipynb #511ca340
+# %% ../nbs/08_finetune.ipynb #e04ca93f
 def interpolate(
     learn:Learner,
     start:dict,  # Weights before training, as in `learn.model.state_dict()`
@@ -270,7 +270,7 @@ def interpolate(
 ):
     "Go back part of the way to the weights that training began with."
     after = learn.model.state_dict()
-    learn.model.load_state_dict({name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in after.items()})
+    learn.model.load_state_dict({name: start[name].to(value.device).lerp(value, share) if value.is_floating_point() else value for name, value in after.items()})
 
 # %% ../nbs/08_finetune.ipynb #f3478242
 def _gentle(loaders, body, photos, run, epochs):
@@ -282,7 +282,7 @@ def _gentle(loaders, body, photos, run, epochs):
     interpolate(learn, start, .5)
     return learn
 
-# %% ../nbs/08_finetune.ipynb #8f47f1ed
+# %% ../nbs/08_finetune.ipynb #1461edd7
 RECIPES = {'plain': _plain, 'gentle': _gentle}
 
 
@@ -300,7 +300,7 @@ def fine_tune(
     "Train a network on the photos whose split is train; raises ValueError for settings that make no sense."
     if recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
     if epochs < 1: raise ValueError(f"epochs is {epochs}: expected at least 1")
-    find_device()  # refuses a graphics card that torch cannot use
+    if find_device()[0] == 'cuda' and num_distrib(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     name = arch.__name__ if callable(arch) else arch
     run = Run(seed, checkpoints and Path(checkpoints), _fingerprint(photos, name, recipe, epochs, size, batch, seed), tuple(callbacks))
     set_seed(seed)
