@@ -153,15 +153,15 @@ def summarise(
         f"right about {(kept.label == kept.predicted).sum() / max(1, len(kept)):.1%} of those"])
 
 # %% ../nbs/13_cli.ipynb #c7d0e287
-def _print_left_out(problems):
+def _print_left_out(photos, problems):
     for problem in problems.itertuples(): print(f'left out: {problem.path}: {problem.reason}', file=sys.stderr)
+    torn = photos[photos.groupby('group').label.transform('nunique') > 1].sort_values('group')
+    for photo in torn.itertuples(): print(f'copies under different labels (group {photo.group}): {photo.path}', file=sys.stderr)
 
 
 def _print_probe(probe, problems):
     photos = probe.photos
-    _print_left_out(problems)
-    torn = photos[photos.groupby('group').label.transform('nunique') > 1].sort_values('group')
-    for photo in torn.itertuples(): print(f'copies under different labels (group {photo.group}): {photo.path}', file=sys.stderr)
+    _print_left_out(photos, problems)
     copies = len(photos) - photos.group.nunique()
     print(f"{len(photos)} photos in {photos.label.nunique()} classes, {copies} of them near-duplicates, {len(problems)} files left out\n")
     print(summarise(probe))
@@ -213,20 +213,29 @@ def finetune(
 ):
     "Train a whole network on a folder of photos, in minutes or hours."
     from archclf.finetune import finetune_photos
-    fitted, problems = finetune_photos(photos, out, size, seed, arch=arch, recipe=recipe, epochs=epochs)
+    fitted, table, problems = finetune_photos(photos, out, size, seed, arch=arch, recipe=recipe, epochs=epochs)
     if not fitted: return
-    _print_left_out(problems)
+    _print_left_out(table, problems)
     print(f"{summarise(fitted)}\n\nwrote {out}; try: archclf predict PHOTO --model {out}, archclf app --model {out}")
 
 # %% ../nbs/13_cli.ipynb #094c26b5
-def _choose(rungs, photos, epochs):
+def _names(text): return list(dict.fromkeys(name.strip() for name in text.split(',') if name.strip()))
+
+
+def _check_figure(path):
+    if path.suffix not in ('.png', '.svg', '.pdf') or not path.parent.is_dir():
+        raise ValueError(f"{path}: expected a file name that ends in .png, .svg or .pdf, in a folder that is there")
+
+
+def _choose(rungs, photos, epochs, times):
+    if not {'plain', 'gentle'} & set(rungs): return rungs  # a matter of seconds
     from archclf.compare import estimate_seconds
     from archclf.machine import find_device
     device, name = find_device()
-    times = estimate_seconds(photos, epochs)
-    print(f'on {name}, about: ' + ', '.join(f'{rung} {times[rung]:.0f} s' for rung in rungs if rung in times), file=sys.stderr)
+    seconds = estimate_seconds(round(.8 * photos), epochs)
+    print(f'on {name}, about: ' + ', '.join(f'{rung} {times * seconds[rung]:.0f} s' for rung in rungs), file=sys.stderr)
     if device != 'cpu' or not sys.stdin.isatty(): return rungs
-    return typer.prompt('Which rungs?', default=','.join(rungs), err=True).split(',')
+    return _names(typer.prompt('Which rungs?', default=','.join(rungs), err=True))
 
 # %% ../nbs/13_cli.ipynb #5d50c449
 @app.command()
@@ -240,15 +249,21 @@ def compare(
     seed: Seed = 42,
 ):
     "Compare ways of making a classifier on the same photos."
-    from archclf.compare import check_rungs, climb, describe
+    from archclf.compare import check_rungs, climb, describe, scan_outside
     from archclf.dataset import scan_photos
     from archclf.interpret import plot_ladder
-    wanted = [rung.strip() for rung in rungs.split(',')]
-    check_rungs(wanted)
-    (table, problems), elsewhere = scan_photos(photos), scan_photos(outside)[0] if outside else None
-    _print_left_out(problems)
-    results, reasons = climb(table, _choose(wanted, len(table), epochs), elsewhere, naive, epochs, seed)
+    from archclf.probe import check_classes
+    check_rungs(_names(rungs))
+    if figure: _check_figure(figure)
+    table, problems = scan_photos(photos)
+    check_classes(table, least=8)
+    elsewhere, more = scan_outside(outside, table) if outside else (None, problems[:0])
+    _print_left_out(table, problems)
+    for problem in more.itertuples(): print(f'left out: {problem.path}: {problem.reason}', file=sys.stderr)
+    wanted = _choose(_names(rungs), len(table), epochs, 2 if naive else 1)
+    results, reasons = climb(table, wanted, elsewhere, naive, epochs, seed=seed)
     for rung, reason in reasons.items(): print(f'left out: {rung}: {reason}', file=sys.stderr)
+    if results.empty: raise ValueError('no rung is left to compare, for the reasons above; choose others with --rungs')
     print(describe(results))
     if figure: plot_ladder(results).savefig(figure)
 

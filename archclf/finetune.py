@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'photo_loaders', 'ProbeHead', 'make_learner',
            'Checkpoints', 'SetDice', 'KeepStatistics', 'HalfPrecision', 'Run', 'embed_loader', 'probe_head',
-           'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'save_learner', 'find_rate',
+           'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'split_like', 'save_learner', 'find_rate',
            'finetune_photos']
 
 # %% ../nbs/08_finetune.ipynb #ceeaeeb4
@@ -30,7 +30,7 @@ with warnings.catch_warnings():
         ParamScheduler, PILImage, ProgressCallback, RandomResizedCrop, TrainEvalCallback, Transform, accuracy, apply_init, aug_transforms,
         create_head, default_device, default_split, num_distrib, rank_distrib, set_seed, valley)
 
-# %% ../nbs/08_finetune.ipynb #f209689b
+# %% ../nbs/08_finetune.ipynb #19f180e4
 import torch
 from PIL import Image
 from torch import nn
@@ -40,7 +40,7 @@ from .dataset import scan_photos, split_photos
 from .embed import embed_photos
 from .image import read_image, to_square
 from .machine import find_device
-from .probe import Fitted, calibrate, fit_heads, notes_on, save_fitted
+from .probe import Fitted, calibrate, check_classes, fit_heads, notes_on, save_fitted
 
 # %% ../nbs/08_finetune.ipynb #0d417c75
 class UprightImage(PILImage):
@@ -55,7 +55,7 @@ class MiddleSquare(Transform):
     def __init__(self, size:int, crop:float): self.size, self.crop = size, crop
     def encodes(self, image:PILImage): return type(image)(Image.fromarray(to_square(image, self.size, self.crop)))
 
-# %% ../nbs/08_finetune.ipynb #224d6a75
+# %% ../nbs/08_finetune.ipynb #a72d8c75
 MILD = aug_transforms(max_rotate=0, max_warp=0, max_zoom=1)
 
 
@@ -68,21 +68,28 @@ def photo_loaders(
     transforms:list|None=None,  # For whole batches; left out: `MILD`
 ) -> DataLoaders:
     "Photos for fastai, split as the table says."
+    _check_split(photos)
     photos = photos[photos.split.isin(['train', 'valid'])].reset_index(drop=True)
     block = DataBlock(
         blocks=(ImageBlock(UprightImage), CategoryBlock(vocab=_classes(photos))),
         get_x=ColReader('path'), get_y=ColReader('label'), splitter=IndexSplitter(np.flatnonzero(photos.split == 'valid')),
         item_tfms=[MiddleSquare(size, crop), RandomResizedCrop(size, min_scale=.5, resamples=(Image.Resampling.BICUBIC, 0), split_idx=0)],
         batch_tfms=MILD if transforms is None else transforms)
-    return block.dataloaders(photos, bs=max(1, batch // max(1, num_distrib())), num_workers=min(os.cpu_count(), len(photos) // 200) if workers is None else workers)
+    share = min(batch, (photos.split == 'train').sum()) // max(1, num_distrib())
+    return block.dataloaders(photos, bs=max(1, share), num_workers=min(os.cpu_count(), len(photos) // 200) if workers is None else workers)
 
-# %% ../nbs/08_finetune.ipynb #69d89545
+# %% ../nbs/08_finetune.ipynb #c55c32f4
+def _check_split(photos):
+    parts = set(photos.split) if 'split' in photos else ()
+    if not {'train', 'valid'} <= set(parts):
+        raise ValueError(f"The photos are split into {', '.join(sorted(parts)) or 'nothing'}: expected some to train on and some to validate on; see split_photos")
+
+
 def _classes(photos):
-    parts = photos.groupby('split').label.unique()
-    if set(parts.index) != {'train', 'valid'}: raise ValueError(f"The photos are split into {', '.join(parts.index)}: expected some to train on and some to validate on; see split_photos")
-    lost = set(parts['valid']) ^ set(parts['train'])
-    if lost: raise ValueError(f"The class {min(lost)!r} has photos on one side of the split only: add photos or remove its folder")
-    return sorted(parts['train'])
+    classes = set(photos.label[photos.split == 'train'])
+    lost = set(photos.label) - classes
+    if lost: raise ValueError(f"The class {min(lost)!r} has photos to validate on, and none to train on: add photos or remove its folder")
+    return sorted(classes)
 
 # %% ../nbs/08_finetune.ipynb #c6cf6d83
 class ProbeHead(nn.Module):
@@ -109,14 +116,14 @@ def make_learner(
     if os.environ.get('TQDM_DISABLE'): _without_bars(learn)
     return learn.to_fp16() if loaders.device.type == 'cuda' else learn
 
-# %% ../nbs/08_finetune.ipynb #b0db0d91
+# %% ../nbs/08_finetune.ipynb #d1d5d1a8
 def _without_bars(learn):
     learn.remove_cb(ProgressCallback)
     learn.logger = _say
 
 
 def _say(log):
-    if len(log) == 5: print('epoch {}: training loss {:.3f}, validation loss {:.3f}, {:.1%} right, {} minutes'.format(log[0] + 1, *log[1:]), flush=True)
+    if len(log) == 5: print('epoch {}: training loss {:.3f}, validation loss {:.3f}, {:.1%} right, {} min'.format(log[0] + 1, *log[1:]), flush=True)
 
 # %% ../nbs/08_finetune.ipynb #9eba6f6f
 def _tensors(learn):
@@ -135,7 +142,7 @@ def _restore(learn, tensors):
         states[int(number)][key] = value.item() if value.ndim == 0 else value.to(learn.dls.device)
     learn.opt.load_state_dict({'state': states, 'hypers': learn.opt.hypers})
 
-# %% ../nbs/08_finetune.ipynb #34bfbf7f
+# %% ../nbs/08_finetune.ipynb #77e69900
 class Checkpoints(Callback):
     "Writes `<name>.safetensors` after each epoch, and goes on from it."
     def __init__(self, folder:Path, name:str, run:str):
@@ -146,7 +153,7 @@ class Checkpoints(Callback):
         from safetensors import safe_open
         with safe_open(self.place, 'pt') as file: about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
         if about.get('run') != self.run:
-            raise ValueError(f"{self.place.parent}: holds checkpoints of a run with other settings or photos; choose another folder, or remove it")
+            raise ValueError(f"{self.place.parent}: the checkpoints in it are of a run with other settings or photos; remove it to begin anew")
         _restore(learn, tensors)
         self.done = int(about['epochs'])
         return self.done
@@ -282,7 +289,7 @@ def _gentle(loaders, body, photos, run, epochs):
     interpolate(learn, start, .5)
     return learn
 
-# %% ../nbs/08_finetune.ipynb #1461edd7
+# %% ../nbs/08_finetune.ipynb #8e666208
 RECIPES = {'plain': _plain, 'gentle': _gentle}
 
 
@@ -299,7 +306,8 @@ def fine_tune(
 ) -> Learner:
     "Train a network on the photos whose split is train; raises ValueError for settings that make no sense."
     if recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
-    if epochs < 1: raise ValueError(f"epochs is {epochs}: expected at least 1")
+    for setting, value, least in ('epochs', epochs, 1), ('size', size, 32), ('batch', batch, 1):
+        if value < least: raise ValueError(f"{setting} is {value}: expected at least {least}")
     if find_device()[0] == 'cuda' and num_distrib(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     name = arch.__name__ if callable(arch) else arch
     run = Run(seed, checkpoints and Path(checkpoints), _fingerprint(photos, name, recipe, epochs, size, batch, seed), tuple(callbacks))
@@ -384,7 +392,27 @@ def _exported(learn, paths, size, crop):
         if difference <= TOLERANCE: return backbone, head, pool is None
     raise RuntimeError(f"the exported model differs from torch by {difference:.3f} in a probability, more than {TOLERANCE}; try other versions of torch, onnx and onnxruntime")
 
-# %% ../nbs/08_finetune.ipynb #8d096e72
+# %% ../nbs/08_finetune.ipynb #d9606186
+def _trained_on(learn):
+    items = learn.dls.train_ds.items
+    return {os.path.abspath(path) for path in (items['path'] if hasattr(items, 'columns') else items)}
+
+
+def split_like(
+    learn:Learner,  # Whose photos are files
+    photos:'pd.DataFrame',  # From `scan_photos`
+) -> 'pd.DataFrame':  # With a column `split`: train for the photos that the learner was trained on, else valid
+    "Split photos as a learner has done."
+    trained = _trained_on(learn)
+    return photos.assign(split=['train' if os.path.abspath(path) in trained else 'valid' for path in photos.path])
+
+# %% ../nbs/08_finetune.ipynb #d6ab52ab
+def _check_held_back(learn, photos):
+    _check_split(photos)
+    seen = [path for path in photos.path[photos.split == 'valid'] if os.path.abspath(path) in _trained_on(learn)]
+    if seen: raise ValueError(f"{len(seen)} photos to validate on were trained on, such as {seen[0]}: split the table with split_like(learn, photos)")
+
+# %% ../nbs/08_finetune.ipynb #55bc43ff
 def save_learner(
     folder:'str|os.PathLike',  # The model folder to write
     learn:Learner,  # From `fine_tune`, or any from fastai's `vision_learner`
@@ -395,11 +423,12 @@ def save_learner(
 ) -> Fitted:
     "Export, check and calibrate a learner, and write it as a model folder; raises RuntimeError if the file would not agree with torch."
     check_replaceable(folder)
+    _check_held_back(learn, photos)
     learn.model.cpu().eval()
     valid = photos[photos.split == 'valid'].reset_index(drop=True)
     backbone, head, features = _exported(learn, valid.path[:100], size, crop)
     logits = transform(embed_photos(valid, backbone), head.kind) @ head.weight.T + head.bias
-    how = f'on {len(valid)} of {len(photos)} photos, held back from training and used to calibrate, near-duplicates kept together'
+    how = f'on {len(valid)} of {len(photos)} photos, held back from training and used to calibrate'
     fitted = calibrate(head, logits, valid, how, 'last layer of the fine-tuned network', split='valid')
     save_fitted(folder, fitted, backbone.model, _about(learn, backbone, features), Path(folder).resolve().name, list(notes))
     return fitted
@@ -421,30 +450,32 @@ class _RateFinder(LRFinder):
         self.learn.opt.clear_state()
         self.model.load_state_dict(self.before)
 
-# %% ../nbs/08_finetune.ipynb #21172b05
+# %% ../nbs/08_finetune.ipynb #2e93a2ea
 def find_rate(
     learn:Learner,
     steps:int=100,  # Batches to try, at least 20
 ) -> float:
     "A good learning rate for the learner as it is, which stays as it was; `learn.recorder.plot_lr_find()` shows the curve."
+    if steps < 20: raise ValueError(f"steps is {steps}: expected at least 20")
     with learn.no_logging(), learn.no_bar(): learn.fit(steps // len(learn.dls.train) + 1, cbs=_RateFinder(num_it=steps))
     rates, losses = (torch.tensor(values[steps // 10:-5]) for values in (learn.recorder.lrs, learn.recorder.losses))
     return float(valley(rates, losses, steps)[0])
 
-# %% ../nbs/08_finetune.ipynb #8a66e31c
+# %% ../nbs/08_finetune.ipynb #43608817
 def finetune_photos(
     photos:'str|os.PathLike',  # A folder with one sub-folder of photos a class
     out:'str|os.PathLike',  # The model folder to write
     size:int=224,  # Side of the squares in pixels
     seed:int=42,
     **settings,  # More for `fine_tune`
-) -> tuple[Fitted|None, 'pd.DataFrame']:  # The last layer with its evidence (None in all processes but the first), and the files that were left out
+) -> tuple[Fitted|None, 'pd.DataFrame', 'pd.DataFrame']:  # The last layer with its evidence (None in all processes but the first), the photos, and the files that were left out
     "Train a network on a folder of photos; the same call goes on where an interrupted one stopped."
     check_replaceable(out)
     table, problems = scan_photos(photos)
+    check_classes(table, least=5)
     table, kept = split_photos(table, seed=seed), Path(f'{out}.checkpoints')
     learn = fine_tune(table, size=size, seed=seed, checkpoints=kept, **settings)
-    if rank_distrib(): return None, problems
+    if rank_distrib(): return None, table, problems
     fitted = save_learner(out, learn, table, size, notes=notes_on(table, problems))
     shutil.rmtree(kept)
-    return fitted, problems
+    return fitted, table, problems

@@ -1,6 +1,7 @@
 "Training whole networks: what it resumes from, what it exports, what it says without its libraries."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,18 +97,21 @@ def test_torch_and_the_model_folder_agree(arch, size, table, photos, tmp_path):
 
 
 def test_a_learner_from_elsewhere(drawings, tmp_path):
-    from archclf.finetune import save_learner
+    from archclf.finetune import save_learner, split_like
     from fastai.vision.all import ImageDataLoaders, Learner, Resize, nn, vision_learner
     from torchvision.models import resnet18
     loaders = ImageDataLoaders.from_folder(drawings, valid_pct=.2, seed=42, item_tfms=Resize(64), bs=16, num_workers=0)
     learn, table = vision_learner(loaders, resnet18, pretrained=False), split_photos(scan_photos(drawings)[0])
+    with pytest.raises(ValueError, match='to validate on were trained on'): save_learner(tmp_path/'model', learn, table, size=64)
+    table = split_like(learn, table)
+    assert (table.split == 'valid').sum() == len(loaders.valid_ds)
     save_learner(tmp_path/'model', learn, table, size=64, crop=1.)
     classifier = Classifier.open(tmp_path/'model')
     assert not classifier.has_maps and classifier.classify(table.path[0]).label in set(table.label)
     with pytest.raises(ValueError, match='no feature maps'): explain(classifier, table.path[0])
     from archclf.app import answer_html
     assert '<figure>' not in answer_html(classifier, {'path': table.path[0], 'orig_name': 'a.jpg'})
-    with pytest.raises(ValueError, match='expected one from vision_learner'): save_learner(tmp_path/'other', Learner(loaders, nn.Linear(3, 8)), table)
+    with pytest.raises(ValueError, match='expected one from vision_learner'): save_learner(tmp_path/'other', Learner(loaders, nn.Linear(3, 8), loss_func=nn.CrossEntropyLoss()), table)
     assert not (tmp_path/'other').exists()
 
 
@@ -146,10 +150,47 @@ def test_weights_that_cannot_be_fetched(fails, drawings):
     assert 'resnet18: its weights could not be fetched' in said and 'tf_efficientnet_lite0' in said
 
 
-def test_the_ladder(run, drawings, tmp_path):
-    done = run('compare', drawings, '--rungs', 'shipped,probe', '--naive', '--outside', drawings, '--figure', tmp_path/'ladder.svg')
+def test_the_ladder(run, fails, drawings, tmp_path):
+    from archclf.sample import draw_facades
+    elsewhere = draw_facades(tmp_path/'elsewhere', per_style=3, seed=11)
+    (elsewhere/'gothic'/'page.jpg').write_text('<html>')
+    (elsewhere/'gothic'/'same.jpg').write_bytes(next((drawings/'gothic').glob('*.jpg')).read_bytes())
+    done = run('compare', drawings, '--rungs', 'shipped,probe', '--naive', '--outside', elsewhere, '--figure', tmp_path/'ladder.svg')
     assert done.returncode == 0, done.stderr
-    assert 'on a processor' in done.stderr and (tmp_path/'ladder.svg').read_text().count('<svg') == 1
+    assert 'page.jpg: this is not a JPEG' in done.stderr and 'same.jpg: a copy of a photo to train on' in done.stderr
+    assert (tmp_path/'ladder.svg').read_text().count('<svg') == 1
+    (elsewhere/'gothic').rename(elsewhere/'gothick')
+    assert "the class 'gothick' is not among those to train on" in fails('compare', drawings, '--outside', elsewhere)
+    assert 'ends in .png, .svg or .pdf' in fails('compare', drawings, '--figure', 'nowhere/ladder.png')
+    cats = shutil.copytree(drawings, tmp_path/'cats')
+    (cats/'gothic').rename(cats/'cats')
+    done = run('compare', cats, '--rungs', 'shipped')
+    assert (done.returncode, done.stdout) == (2, '') and 'it does not know cats' in done.stderr and 'no rung is left' in done.stderr
+
+
+def test_few_photos_are_trained_on_all_the_same(drawings, tmp_path):
+    "A batch larger than the set would be no step at all."
+    for label in ('gothic', 'modern'): shutil.copytree(drawings/label, tmp_path/'two'/label)
+    out = finish(start('finetune', 'two', '--out', 'model', '--size', '64', '--epochs', '1', cwd=tmp_path))
+    assert 'epoch 1' in out and 'nan' not in out
+    shutil.rmtree(tmp_path/'two'/'gothic')
+    shutil.copytree(drawings/'gothic', tmp_path/'two'/'gothic', ignore=lambda folder, names: names[3:])
+    process = start('finetune', 'two', '--out', 'other', cwd=tmp_path)
+    assert "'gothic' has 3; at least 5 are needed" in process.communicate(timeout=100)[0] and process.returncode == 2
+
+
+def test_what_is_done_stays_when_a_rung_fails(drawings):
+    from archclf.compare import RUNGS, climb
+    table, calls = scan_photos(drawings)[0], []
+
+    def fails_later(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1: raise ValueError('no luck')
+        return RUNGS['shipped'](*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RUNGS, 'plain', fails_later)
+        results, reasons = climb(table, ['plain'], naive=True)
+    assert list(results.exam) == ['grouped'] and reasons == {'plain': 'no luck'}
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[rung, exam] for rung in ('shipped', 'probe') for exam in ('grouped', 'outside', 'naive')]
 
 
