@@ -159,6 +159,7 @@ def test_the_ladder(run, fails, drawings, tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'page.jpg: this is not a JPEG' in done.stderr and 'same.jpg: a copy of a photo to train on' in done.stderr
     assert (tmp_path/'ladder.svg').read_text().count('<svg') == 1
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[rung, exam] for rung in ('shipped', 'probe') for exam in ('grouped', 'outside', 'naive')]
     (elsewhere/'gothic').rename(elsewhere/'gothick')
     assert "the class 'gothick' is not among those to train on" in fails('compare', drawings, '--outside', elsewhere)
     assert 'ends in .png, .svg or .pdf' in fails('compare', drawings, '--figure', 'nowhere/ladder.png')
@@ -191,7 +192,6 @@ def test_what_is_done_stays_when_a_rung_fails(drawings):
         patch.setitem(RUNGS, 'plain', fails_later)
         results, reasons = climb(table, ['plain'], naive=True)
     assert list(results.exam) == ['grouped'] and reasons == {'plain': 'no luck'}
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[rung, exam] for rung in ('shipped', 'probe') for exam in ('grouped', 'outside', 'naive')]
 
 
 def test_the_notebook_for_kaggle(tmp_path):
