@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MILD', 'RECIPES', 'TOLERANCE', 'UprightImage', 'MiddleSquare', 'photo_loaders', 'ProbeHead', 'make_learner',
-           'Checkpoints', 'SetDice', 'KeepStatistics', 'HalfPrecision', 'Run', 'embed_loader', 'probe_head',
-           'interpolate', 'fine_tune', 'probabilities_of', 'seconds_a_photo', 'split_like', 'save_learner', 'find_rate',
+           'Checkpoints', 'SetDice', 'KeepStatistics', 'HalfPrecision', 'embed_loader', 'probe_head', 'interpolate',
+           'fine_tune', 'probabilities_of', 'seconds_a_photo', 'split_like', 'save_learner', 'find_rate',
            'finetune_photos']
 
 # %% ../nbs/08_finetune.ipynb #ceeaeeb4
@@ -220,14 +220,13 @@ def _distribute(learn):
     if rank_distrib(): learn.remove_cb(ProgressCallback)
     return [_AnyDeviceTrainer(sync_bn=False, cpu=learn.dls.device.type == 'cpu')]
 
-# %% ../nbs/08_finetune.ipynb #6b314e42
+# %% ../nbs/08_finetune.ipynb #1c95b399
 @dataclass(frozen=True)
-class Run:
-    "What all phases of a training share."
-    seed:int
-    checkpoints:Path|None  # A folder
-    fingerprint:str
-    callbacks:tuple
+class _Run:
+    seed: int
+    checkpoints: Path|None  # a folder
+    fingerprint: str
+    callbacks: tuple
 
 
 def _train(learn, run, name, epochs, rate, **schedule):
@@ -289,7 +288,7 @@ def _gentle(loaders, body, photos, run, epochs):
     interpolate(learn, start, .5)
     return learn
 
-# %% ../nbs/08_finetune.ipynb #8e666208
+# %% ../nbs/08_finetune.ipynb #98fc5fe8
 RECIPES = {'plain': _plain, 'gentle': _gentle}
 
 
@@ -310,7 +309,7 @@ def fine_tune(
         if value < least: raise ValueError(f"{setting} is {value}: expected at least {least}")
     if find_device()[0] == 'cuda' and num_distrib(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     name = arch.__name__ if callable(arch) else arch
-    run = Run(seed, checkpoints and Path(checkpoints), _fingerprint(photos, name, recipe, epochs, size, batch, seed), tuple(callbacks))
+    run = _Run(seed, checkpoints and Path(checkpoints), _fingerprint(photos, name, recipe, epochs, size, batch, seed), tuple(callbacks))
     set_seed(seed)
     transforms = aug_transforms() if recipe == 'plain' else MILD
     return RECIPES[recipe](photo_loaders(photos, size, batch=batch, transforms=transforms), make_body(arch, size), photos, run, epochs)
@@ -344,9 +343,8 @@ def seconds_a_photo(
     half = {'plain': False, 'gentle': _has_half(device)}
     return {recipe: [_step_seconds(body, photos, half[recipe]) for _ in range(2)][1] for recipe in RECIPES}
 
-# %% ../nbs/08_finetune.ipynb #66bc10a1
+# %% ../nbs/08_finetune.ipynb #9a012499
 def _halves(learn):
-    "What becomes the backbone, body and pool (None: the mean), and what becomes the head"
     model, classes = learn.model, list(map(str, learn.dls.vocab))
     if isinstance(model, nn.Sequential) and len(model) == 2:
         if isinstance(model[1], ProbeHead): return model[0], None, _as_head(classes, model[1].linear, 'sqrt_l2')
