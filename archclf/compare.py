@@ -92,7 +92,7 @@ def split_naively(
 def check_rungs(rungs:Sequence[str]):
     "Refuse what is no rung."
     unknown = [rung for rung in rungs if rung not in RUNGS]
-    if unknown or not rungs: raise ValueError(f"rung {', '.join(map(repr, unknown))}: expected some of {', '.join(RUNGS)}")
+    if unknown or not rungs: raise ValueError(f"rung {', '.join(map(repr, unknown)) or 'none'}: expected some of {', '.join(RUNGS)}")
 
 # %% ../nbs/09b_compare.ipynb #b64fa359
 def climb(

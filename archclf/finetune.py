@@ -407,7 +407,8 @@ def split_like(
 # %% ../nbs/08_finetune.ipynb #d6ab52ab
 def _check_held_back(learn, photos):
     _check_split(photos)
-    seen = [path for path in photos.path[photos.split == 'valid'] if os.path.abspath(path) in _trained_on(learn)]
+    trained = _trained_on(learn)
+    seen = [path for path in photos.path[photos.split == 'valid'] if os.path.abspath(path) in trained]
     if seen: raise ValueError(f"{len(seen)} photos to validate on were trained on, such as {seen[0]}: split the table with split_like(learn, photos)")
 
 # %% ../nbs/08_finetune.ipynb #55bc43ff
