@@ -595,7 +595,7 @@ footer .divider { display: none; } footer button { color: var(--body-text-color)
 '''
 ANSWER_CSS = VERDICT_CSS + BARS_CSS + CARDS_CSS + SIMILAR_CSS + GUIDE_CSS + MANY_CSS
 
-# %% ../nbs/11_app.ipynb #c1cfadc8
+# %% ../nbs/11_app.ipynb #18a288b6
 COLOURS = dict(
     body_background_fill='#fbfaf8', body_background_fill_dark='#17191c', block_background_fill='#fff', block_background_fill_dark='#1f2226',
     body_text_color='#24282c', body_text_color_dark='#d6d5d1', border_color_primary='#e2e0db', border_color_primary_dark='#33373c',
@@ -612,7 +612,7 @@ def settings(
     theme = themes.Base(neutral_hue='stone', radius_size='lg', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
     said = {language: fixed_words(classifier, Words.open(language), str(feedback or '')) for language in LANGUAGES}
     return dict(i18n=I18n(**said), theme=theme.set(**COLOURS), css=PAGE_CSS + PHOTO_CSS + ANSWER_CSS, max_file_size=LARGEST,
-                footer_links=['api'], run_history=False, enable_monitoring=False, show_error=True, share=False, ssr_mode=False, inline=False, quiet=True)
+                footer_links=['api'], run_history=False, enable_monitoring=False, state_session_capacity=256, show_error=True, share=False, ssr_mode=False, inline=False, quiet=True)
 
 # %% ../nbs/11_app.ipynb #7af66694
 def serve(

@@ -129,12 +129,13 @@ def load(paths, rounds):
     with server([script('archclf'), 'app', '--port']) as (base, process):
         wait_until_up(base, process)
         send_all(base, 'classify_many', chosen[:64], 8)  # files into the disk cache, sessions made
-        ways = {'classify_each, bare': lambda: (float(run_checked([sys.executable, '-c', BARE, *chosen]).out), [], expected),
+        ways = {'classify_each, bare': lambda: (float(run_checked([sys.executable, '-c', BARE, *chosen]).out), [], None),
                 '16 clients, /classify_many of 25': partial(send_all, base, 'classify_many', chosen, 25),
                 '16 clients, /classify': partial(send_all, base, 'classify', chosen, 1)}
         runs = in_turn(rounds, ways)
     for found in runs.values():
-        for _, _, answers in found: check(answers, expected)
+        for _, _, answers in found:
+            if answers is not None: check(answers, expected)
     rates = {name: [len(chosen) / seconds for seconds, *_ in found] for name, found in runs.items()}
     bare = rates['classify_each, bare']
     rows = []
