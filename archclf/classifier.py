@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'Backbone', 'embed_each', 'transform', 'softmax', 'Prediction', 'Head',
-           'activation_map', 'ModelError', 'read_model', 'check_replaceable', 'save_model', 'model_card', 'Classifier',
-           'classify_each', 'explain']
+           'activation_map', 'ModelError', 'read_model', 'check_replaceable', 'save_model', 'write_folder',
+           'model_card', 'Classifier', 'classify_each', 'explain']
 
 # %% ../nbs/05_classifier.ipynb #7ba49233
 import hashlib
@@ -217,17 +217,23 @@ def save_model(
             'sha256': {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     text = dumps(info, indent=1, ensure_ascii=False, allow_nan=False)
     files['model.json'] = text.replace('"checksum": "' + '0' * 64, f'"checksum": "{_checksum(text)}').encode()
-    _write_folder(Path(folder), files)
+    write_folder(Path(folder), files)
     return Path(folder)
 
 # %% ../nbs/05_classifier.ipynb #e946d1e6
-def _write_folder(folder, files):
+def write_folder(
+    folder:Path,  # Where to write; what is there is replaced
+    files:dict[str, bytes],  # Their names, with a slash for those in a folder within, and their contents
+):
+    "Write a folder under another name and move it into place: whoever looks finds the old one or the new one, whole."
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
         new, old = Path(temporary)/'new', Path(temporary)/'old'
         new.mkdir()
-        for name, data in files.items(): (new/name).write_bytes(data)
+        for name, data in files.items():
+            (new/name).parent.mkdir(parents=True, exist_ok=True)
+            (new/name).write_bytes(data)
         if folder.exists(): folder.rename(old)
         try: new.rename(folder)
         except BaseException:
