@@ -18,14 +18,14 @@ async function naturalSize(blob) {  // read from the header: nothing is decoded 
     try {
         await new Promise((loaded, failed) => Object.assign(image, {onload: loaded, onerror: failed, src: address}))
         return [image.naturalWidth, image.naturalHeight]
-    } catch { throw new PhotoError('damaged') } finally { URL.revokeObjectURL(address) }
+    } finally { URL.revokeObjectURL(address) }
 }
 
 export async function readPhoto(blob) {
     const begin = String.fromCharCode(...new Uint8Array(await blob.slice(0, 16).arrayBuffer()))
     if (!blob.size) throw new PhotoError('empty')
     if (!KINDS.test(begin)) throw new PhotoError('not an image')
-    const [width, height] = await naturalSize(blob).catch(error => { throw TIFF.test(begin) ? new PhotoError('unsupported') : error })
+    const [width, height] = await naturalSize(blob).catch(() => { throw new PhotoError(TIFF.test(begin) ? 'unsupported' : 'not an image') })
     if (width * height > MEGAPIXELS * 1e6) throw new PhotoError('too large', `${width} x ${height}`)
     try { return await createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'}) }
     catch { throw new PhotoError('damaged') }
