@@ -136,7 +136,7 @@ export class Classifier {
 
     async run(square) {  // {features [D, places]} for a model with maps, and the embedding [D] either way
         const {size} = this.info.preprocessing, output = this.info.features === false ? 'embedding' : 'features'
-        const feeds = {image: new this.ort.Tensor('uint8', square, [1, size, size, 3])}
+        const feeds = {image: new this.ort.Tensor('uint8', square.slice(), [1, size, size, 3])}  // a copy, for the worker keeps it
         const {data, dims} = (await this.session.run(feeds, [output]))[output], places = data.length / dims[1]
         const mean = (_, d) => data.subarray(d * places, (d + 1) * places).reduce((sum, value) => sum + value, 0) / places
         return {embedding: Float64Array.from({length: dims[1]}, mean), features: places > 1 && data, width: dims[3]}
@@ -182,6 +182,7 @@ export async function openClassifier(
         ? URL.createObjectURL(new Blob([content], {type: 'text/javascript'})) : new URL(path, document.baseURI).href
     const ort = await import(script(files[0], library))
     Object.assign(ort.env.wasm, {wasmBinary: binary, wasmPaths: {mjs: script(files[1], glue)},
+        proxy: true,  // in a worker, so that the page can be scrolled meanwhile
         numThreads: crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1})
     const session = await ort.InferenceSession.create(backbone)
     return new Classifier(ort, session, JSON.parse(new TextDecoder().decode(model)), readTensors(head))
