@@ -22,16 +22,25 @@ function languageOf({languages}) {
 }
 
 // A template as texts, with values, which may be elements, in the place of its {placeholders}.
-const say = (key, values = {}) => words.say[key].split(/(\{[^}]+\})/).map(part => values[part.slice(1, -1)] ?? part)
+function say(key, values = {}) {
+    const filled = (gap, i) => i % 2 ? values[gap] ?? fail(`${key}: no value for {${gap}}`) : gap
+    return words.say[key].split(/\{(\w+)\}/).map(filled)
+}
+
+function fail(message) { throw new Error(message) }
+
 const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
 const upper = sentence => sentence && sentence[0].toUpperCase() + sentence.slice(1)
 
-function percent(share, digits = 0) {  // never 0%, never 100%
-    const number = share < .005 ? '<1' : share >= .995 ? '>99' : (100 * share).toFixed(digits)
-    return text('percent', {number: number.replace('.', text('decimal'))})
+const number = (value, digits) => value.toFixed(digits).replace('.', text('decimal'))
+
+// A probability is never 0% and never 100%; a measured share has so many digits.
+function percent(share, digits) {
+    const shown = share < .005 ? '<1' : share >= .995 ? '>99' : number(Math.max(100 * share, 1), 0)
+    return text('percent', {number: digits === undefined ? shown : number(100 * share, digits)})
 }
 
 // ---- The answer
@@ -94,9 +103,9 @@ function cards(answer) {
     const strongest = Math.max(1e-6, ...maps.map(map => Math.max(...map)))
     const figures = labels.map((label, i) => {
         const look = lookUp(words['look for'], label)
-        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: text('map', {class: nameOf(label)}), src: plain}),
+        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: text('map', {label: nameOf(label)}), src: plain}),
             element('img', {className: 'ac-heat', alt: '', src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
-        element('figcaption', {}, element('strong', {}, say('speaks', {class: nameOf(label)})), look && element('span', {}, say('look for', {what: look}))))
+        element('figcaption', {}, element('strong', {}, say('speaks', {label: nameOf(label)})), look && element('span', {}, say('look for', {what: look}))))
     })
     return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm')), apart(answer, labels)]
 }
@@ -121,7 +130,7 @@ function similar({embedding}, most = 4) {  // the photos of the gallery that are
     const figures = alike.sort((a, b) => b.share - a.share).slice(0, most).map(photo => element('figure', {},
         element('img', {src: `model/gallery/${encodeURIComponent(photo.file)}`, alt: photo.title}),
         element('figcaption', {}, element('strong', {}, nameOf(photo.label), ' · ', say('similarity', {percent: percent(photo.share)})),
-            say('credit', {title: link(photo.page, photo.title), creator: photo.creator, license: link(photo.license_url, photo.license)}))))
+            say(photo.creator ? 'credit' : 'credit alone', {title: link(photo.page, photo.title), creator: photo.creator, license: link(photo.license_url, photo.license)}))))
     return [element('h2', {className: 'ac-subtitle'}, say('similar')), element('div', {className: 'ac-similar'}, figures)]
 }
 
@@ -227,7 +236,7 @@ function receiveShots() {
 function showExamples() {
     $('#ac-examples').hidden = !space.examples.length
     $('#ac-examples .gallery').append(...space.examples.map(({file, label}) => {
-        const button = element('button', {type: 'button'}, element('img', {src: `examples/${encodeURIComponent(file)}`, alt: text('example', {class: nameOf(label)})}))
+        const button = element('button', {type: 'button'}, element('img', {src: `examples/${encodeURIComponent(file)}`, alt: text('example', {label: nameOf(label)})}))
         button.addEventListener('click', async () => look([await (await fetch(button.firstChild.src)).blob()]))
         return button
     }))
@@ -243,8 +252,8 @@ function showHead({name, labels}, most = 12) {
 
 function showHonesty({metrics, data}) {
     const {accuracy, interval: [low, high], sure, expected_calibration_error: error, how} = metrics
-    const numbers = {accuracy: element('strong', {}, percent(accuracy, 1)), low: percent(low, 1), high: percent(high, 1), coverage: percent(sure.coverage),
-        right: percent(sure.accuracy, 1), points: (100 * error).toFixed(1).replace('.', text('decimal'))}
+    const numbers = {accuracy: element('strong', {}, percent(accuracy, 1)), low: percent(low, 1), high: percent(high, 1), coverage: percent(sure.coverage, 0),
+        right: percent(sure.accuracy, 1), points: number(100 * error, 1)}
     $('#ac-honesty').replaceChildren(element('h2', {}, say('honest')), element('p', {}, say('accuracy', numbers), ' ', say('measured', {how})),
         element('details', {}, element('summary', {}, say('weak')), element('ul', {}, data.notes.map(note => element('li', {}, note)))),
         element('p', {id: 'ac-offline'}))
