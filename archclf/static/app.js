@@ -185,11 +185,17 @@ async function examine(photo) {  // {answer, address} or {error}
 }
 
 function addToList(photo, result) {
-    const said = result.error ? [text('trouble')] : candidates(result.answer).slice(0, 2).map(([label]) => nameOf(label))
-    const button = element('button', {type: 'button', title: photo.name}, result.address ? element('img', {src: result.address, alt: ''}) : [],
-        element('span', {}, result.answer && !result.answer.sure ? [text('not sure'), ': '] : [], listed(said, 'or')))
-    button.addEventListener('click', () => show(result))
+    const {answer, address} = result, names = answer && listed(candidates(answer).slice(0, 2).map(([label]) => nameOf(label)), 'or')
+    const said = !answer ? [photo.name, ': ', say('trouble')] : answer.sure ? names : [say('not sure'), ': ', names]
+    const button = element('button', {type: 'button', title: photo.name}, address ? element('img', {src: address, alt: ''}) : [], element('span', {}, said))
+    button.addEventListener('click', () => choose(button, result))
     $('#ac-many').append(element('li', {}, button))
+    if (!$('#ac-many [aria-pressed=true]')) choose(button, result)
+}
+
+function choose(button, result) {
+    document.querySelectorAll('#ac-many button').forEach(other => { other.ariaPressed = other === button })
+    show(result)
 }
 
 async function look(photos) {
@@ -198,11 +204,11 @@ async function look(photos) {
     clear()
     const mine = turn
     place(element('p', {className: 'ac-note'}, say('thinking')))
-    for (const [i, photo] of [...photos].entries()) {
+    for (const photo of photos) {
         const result = await examine(photo)
         if (mine !== turn) return
         if (photos.length > 1) addToList(photo, result)
-        if (!i) show(result)
+        else show(result)
     }
 }
 
