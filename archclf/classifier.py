@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'Backbone', 'embed_each', 'transform', 'softmax', 'Prediction', 'Head',
-           'activation_map', 'ModelError', 'read_model', 'check_replaceable', 'save_model', 'write_folder',
-           'model_card', 'Classifier', 'classify_each', 'explain']
+           'activation_map', 'ModelError', 'read_model', 'check_replaceable', 'is_gallery', 'save_model',
+           'write_folder', 'model_card', 'Classifier', 'classify_each', 'explain']
 
 # %% ../nbs/05_classifier.ipynb #7ba49233
 import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -191,7 +192,8 @@ def _parse(folder, text):
 def check_replaceable(folder:'str|os.PathLike'):
     "Refuse to write a model where something else is."
     folder = Path(folder)
-    others = sorted({path.name for path in folder.iterdir()} - {'model.json', *FILES}) if folder.is_dir() else [folder.name] * folder.exists()
+    ours = {'model.json', *FILES, *['gallery'] * is_gallery(folder/'gallery')}
+    others = sorted({path.name for path in folder.iterdir()} - ours) if folder.is_dir() else [folder.name] * folder.exists()
     if others or folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder/'model.json'):
         held = f", it holds {others[0]}" if others else ''
         raise ModelError(f"{folder}: exists and is not a model folder{held}; choose another name or move it away")
@@ -199,6 +201,13 @@ def check_replaceable(folder:'str|os.PathLike'):
 
 def _is_ours(path):
     return path.is_file() and b'"format": "archclf"' in path.read_bytes()
+
+
+def is_gallery(folder:Path) -> bool:
+    "Whether a folder holds a gallery, as `archclf.gallery` writes it, and nothing else."
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    photos = {name for name in names if name.endswith('.jpg') and name[:-4].isdecimal()}
+    return 'gallery.json' in names and names <= {'gallery.json', 'embeddings.safetensors', *photos}
 
 # %% ../nbs/05_classifier.ipynb #e3fdc5d2
 def save_model(
@@ -217,18 +226,22 @@ def save_model(
             'sha256': {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     text = dumps(info, indent=1, ensure_ascii=False, allow_nan=False)
     files['model.json'] = text.replace('"checksum": "' + '0' * 64, f'"checksum": "{_checksum(text)}').encode()
+    had_gallery = (Path(folder)/'gallery').is_dir()
     write_folder(Path(folder), files)
+    if had_gallery: warnings.warn(f"{folder}: the gallery of the older model went with it; write it again with `archclf gallery`")
     return Path(folder)
 
 # %% ../nbs/05_classifier.ipynb #e946d1e6
 def write_folder(
-    folder:Path,  # Where to write; what is there is replaced
-    files:dict[str, bytes],  # Their names, with a slash for those in a folder within, and their contents
+    folder:Path,  # Is replaced as a whole
+    files:dict[str, bytes],  # Name, with slashes for folders within -> content
+    beside:Path|None=None,  # What to write the new folder beside, on the same disk, before it is moved; None for `folder`
 ):
-    "Write a folder under another name and move it into place: whoever looks finds the old one or the new one, whole."
+    "Write a folder of files, so that there is the old one or the new one and nothing in between."
     folder = folder.resolve()
+    beside = (beside or folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f'.{beside.name}-', dir=beside.parent) as temporary:
         new, old = Path(temporary)/'new', Path(temporary)/'old'
         new.mkdir()
         for name, data in files.items():

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CODES', 'PORTS', 'VERSIONS', 'CC_VERSIONS', 'CC', 'ELEMENTS', 'FILLERS', 'NOTHING', 'SHORT', 'MENTION', 'VERSION',
            'ADDRESS', 'ADDRESSES', 'STRICTEST', 'GATES', 'MARKUP', 'DOMAIN', 'PROVIDERS', 'NOTES', 'SHARE_ALIKE',
-           'CHANGED', 'License', 'plain_words', 'read_license', 'admits', 'escape_markdown', 'credit_line', 'credits']
+           'CHANGED', 'License', 'plain_words', 'read_license', 'admits', 'clean_text', 'escape_markdown',
+           'credit_line', 'credits']
 
 # %% ../nbs/02b_licenses.ipynb #59a8eb7c
 import re
@@ -170,7 +171,11 @@ def admits(
     return order.index(license.code) <= order.index(STRICTEST[gate])
 
 # %% ../nbs/02b_licenses.ipynb #2d954a48
-def _clean(value, longest=200):
+def clean_text(
+    value:object,  # From anybody
+    longest:int=200,  # Characters
+) -> str:
+    "Text on one line, without characters that cannot be seen, shortened."
     seen = (char for char in str(value or '') if char.isspace() or char in '\u200c\u200d' or unicodedata.category(char) not in ('Cc', 'Cf', 'Cs'))
     text = ' '.join(''.join(seen).split())
     return text if len(text) <= longest else text[:longest - 1].rstrip() + '…'
@@ -185,7 +190,7 @@ def escape_markdown(
     linked:bool=False,  # Whether it will be the text of a link, which can hold no other
 ) -> str:
     "Text on one line that Markdown shows as it is, without markup or links, shortened to 200 characters."
-    text = re.sub(MARKUP if linked else f'{MARKUP}|{DOMAIN}', r'\\\g<0>', _clean(value))
+    text = re.sub(MARKUP if linked else f'{MARKUP}|{DOMAIN}', r'\\\g<0>', clean_text(value))
     return text.replace('<', '&lt;').replace('>', '&gt;')
 
 # %% ../nbs/02b_licenses.ipynb #e99d128b
@@ -220,7 +225,7 @@ def credit_line(
 ) -> str:  # One line of Markdown
     "The credit for a photo, in the form that its licence asks for."
     license, creator = _license_of(record), escape_markdown(record.get('creator'))
-    title = _link(_clean(record.get('title')) or 'Untitled', _web(record.get('page')) or _web(record.get('url')))
+    title = _link(clean_text(record.get('title')) or 'Untitled', _web(record.get('page')) or _web(record.get('url')))
     author = f' by {creator}' if creator else '' if license.code in ('pdm', 'cc0') else ', author not stated'
     provider = escape_markdown(PROVIDERS.get(record.get('provider'), record.get('provider')))
     photo = _link(record.get('path'), _path(record.get('path')))

@@ -7,7 +7,7 @@ __all__ = ['RUNTIME_VERSION', 'RUNTIME', 'CDN', 'STATIC', 'ELSEWHERE', 'SHARED_C
            'SpaceError', 'read_runtime', 'colours_css', 'page_files', 'language_files', 'example_files', 'integrity',
            'space_json', 'front_matter', 'readme', 'check_space_replaceable', 'model_files', 'write_static']
 
-# %% ../nbs/12_space.ipynb #36acf8c6
+# %% ../nbs/12_space.ipynb #3d12caa3
 import base64
 import hashlib
 import json
@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .app import BARS_CSS, CARDS_CSS, COLOURS, GUIDE_CSS, VERDICT_CSS, draw_examples
-from .classifier import FILES, MODELS, read_model, write_folder
+from .classifier import FILES, MODELS, Classifier, write_folder
+from .gallery import Gallery
 from .styles import STYLES
 from .words import LANGUAGES, Words
 
@@ -176,14 +177,16 @@ def model_files(folder:Path) -> dict[str, bytes]:
     paths = [*(folder/name for name in ('model.json', *FILES)), *sorted((folder/'gallery').glob('*'))]
     return {f'model/{path.relative_to(folder).as_posix()}': path.read_bytes() for path in paths}
 
-# %% ../nbs/12_space.ipynb #8b84982b
+# %% ../nbs/12_space.ipynb #e3ebeb08
 def write_static(
     out:'str|os.PathLike',  # Where to write; an older static Space there is replaced
     model:'str|os.PathLike|None'=None,  # A model folder; None for the eight styles that come with archclf
     runtime:'str|os.PathLike|None'=None,  # An unpacked npm package onnxruntime-web; None to load it from a CDN
 ) -> Path:  # `out`
     "Write a classifier that runs in the visitor's browser as a folder that any host can serve."
-    info, _ = read_model(model)
+    classifier = Classifier.open(model)
+    Gallery.open(model, classifier)  # raises if there is one that does not belong to the model
+    info = classifier.info
     own = {f'runtime/{name}': data for name, data in read_runtime(runtime).items()} if runtime is not None else {}
     files = {**page_files(info['name'], bool(own)), **language_files(), **model_files(Path(model or MODELS/'styles8')), **own, **example_files(info['labels'])}
     worker = files.pop('service-worker.js')

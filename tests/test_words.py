@@ -19,9 +19,9 @@ from archclf.words import FOLDER, GAP, LANGUAGES, Words, choose_language
 ROOT = Path(__file__).resolve().parents[1]
 OTHERS = LANGUAGES[1:]
 SAME = {  # what a language says as English does
-    'de': {'say/separator', 'say/trouble line'},
-    'fr': {'say/separator', 'say/photo', 'names/baroque'},
-    'es': {'say/separator', 'say/trouble line'},
+    'de': {'say/separator', 'say/trouble line', 'say/credit alone'},
+    'fr': {'say/separator', 'say/photo', 'say/credit alone', 'names/baroque'},
+    'es': {'say/separator', 'say/trouble line', 'say/credit alone'},
     'zh': {'say/decimal', 'say/percent'}}
 PAIRS = {' '.join(pair) for pair in combinations(sorted(STYLES), 2)}
 
