@@ -147,7 +147,7 @@ export class Classifier {
         const logits = Array.from(this.bias, (bias, label) => embedding.reduce((sum, value, d) => sum + value * this.weight[label * embedding.length + d], bias))
         const ranked = softmax(logits).map((probability, i) => [this.info.labels[i], probability]).sort((a, b) => b[1] - a[1])
         const [label, confidence] = ranked[0]
-        return {label, confidence, sure: confidence >= this.info.threshold, ranked, scale, embedding, ...seen}
+        return {...seen, label, confidence, sure: confidence >= this.info.threshold, ranked, scale, embedding}
     }
 
     activationMap({features, scale}, label) {  // how much each place of the square speaks for `label`
