@@ -17,8 +17,12 @@ demo: .venv/base
 	$(BIN)/archclf demo --out demo
 	@echo "(the command is $(BIN)/archclf)"
 
-test: .venv/dev
+tests/node_modules: tests/package.json tests/package-lock.json
+	npm ci --silent --prefix tests
+	touch $@
+
+test: .venv/dev tests/node_modules
 	$(BIN)/python tools/check.py
 
 clean:
-	rm -rf .venv demo _proc _docs
+	rm -rf .venv demo _proc _docs tests/node_modules

@@ -25,7 +25,7 @@ setup(
     classifiers=[f'Programming Language :: Python :: {version}' for version in settings['python_versions'].split()],
     python_requires='>=' + settings['min_python'],
     packages=find_packages(include=['archclf', 'archclf.*']),
-    package_data={'archclf': ['models/*/*', 'languages/*.json']},
+    package_data={'archclf': ['models/*/*', 'languages/*.json', 'static/*']},
     install_requires=lines('requirements'),
     extras_require={extra: lines(f'{extra}_requirements') for extra in ('train', 'mcp', 'dev')},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': ['archclf=archclf._modidx:d']},

@@ -234,7 +234,7 @@ def save_model(
 # %% ../nbs/05_classifier.ipynb #e946d1e6
 def write_folder(
     folder:Path,  # Is replaced as a whole
-    files:dict[str, bytes],  # Name -> content
+    files:dict[str, bytes],  # Name, with slashes for folders within -> content
     beside:Path|None=None,  # What to write the new folder beside, on the same disk, before it is moved; None for `folder`
 ):
     "Write a folder of files, so that there is the old one or the new one and nothing in between."
@@ -244,7 +244,9 @@ def write_folder(
     with tempfile.TemporaryDirectory(prefix=f'.{beside.name}-', dir=beside.parent) as temporary:
         new, old = Path(temporary)/'new', Path(temporary)/'old'
         new.mkdir()
-        for name, data in files.items(): (new/name).write_bytes(data)
+        for name, data in files.items():
+            (new/name).parent.mkdir(parents=True, exist_ok=True)
+            (new/name).write_bytes(data)
         if folder.exists(): folder.rename(old)
         try: new.rename(folder)
         except BaseException:

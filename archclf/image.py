@@ -53,7 +53,7 @@ ORIENTATION = 274  # the EXIF tag that says how the camera was held
 
 def _to_rgb(image):
     if image.getexif().get(ORIENTATION, 1) != 1: image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I'): image = Image.fromarray((np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode.startswith('I'): image = Image.fromarray((np.asarray(image, np.int32) >> 8).clip(0, 255).astype(np.uint8))  # as Pillow does for colour, and browsers for all
     if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
