@@ -377,7 +377,7 @@ def head_html(
     if len(names) > most + 1: names[most:] = [words.say('others', count=len(names) - most)]
     return f'<h1>{escape(info["name"])}</h1><p>{words.say("question", classes=words.listed(names, "or"))}</p>'
 
-# %% ../nbs/11_app.ipynb #5e980072
+# %% ../nbs/11_app.ipynb #ad23e165
 def honesty_html(
     info:dict,  # What model.json says
     words:Words,
@@ -388,8 +388,8 @@ def honesty_html(
     numbers = words.say('accuracy', accuracy=words.percent(metrics['accuracy'], 1), low=low, high=high,
                         coverage=words.percent(sure['coverage'], 0), right=words.percent(sure['accuracy'], 1),
                         points=words.number(100 * metrics['expected_calibration_error']))
-    notes = ''.join(f'<li>{escape(note)}</li>' for note in [words.say('measured', how=metrics['how']), *info['data']['notes']])
-    return (f'<h2>{words.say("honest")}</h2><p>{escape(numbers)}</p><details><summary>{words.say("weak")}</summary><ul>{notes}</ul></details>'
+    notes = ''.join(f'<li>{escape(note)}</li>' for note in info['data']['notes'])
+    return (f'<h2>{words.say("honest")}</h2><p>{escape(numbers)} {escape(words.say("measured", how=metrics["how"]))}</p><details><summary>{words.say("weak")}</summary><ul>{notes}</ul></details>'
             f'<p>{words.say("private")}</p>')
 
 # %% ../nbs/11_app.ipynb #bac917b1
