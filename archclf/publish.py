@@ -32,14 +32,13 @@ from .licenses import admits, read_license
 class PublishError(ValueError):
     "A folder that cannot be published, or was not, and why."
 
-# %% ../nbs/12b_publish.ipynb #9bcc3671
+# %% ../nbs/12b_publish.ipynb #b5d88642
 def read_front_matter(
     folder:Path,
 ) -> dict:  # Empty if there is none
     "What the README.md of a folder says to the Hub, between its two lines of dashes."
     if not (folder/'README.md').is_file(): return {}
-    from huggingface_hub import metadata_load
-    try: return metadata_load(folder/'README.md') or {}
+    try: return hub().metadata_load(folder/'README.md') or {}
     except Exception as error:  # the errors of YAML have no name here
         raise PublishError(f"{folder/'README.md'}: its front matter cannot be read ({' '.join(str(error).split())}); correct it, or write the folder again") from error
 
@@ -191,12 +190,11 @@ class Plan:
         what = f'{self.sdk} Space' if self.sdk else 'model'
         return '\n'.join([f'{self.folder} to {self.repository}, a {what}', *lines, f'{sum(self.files.values()):>13,}  bytes in {len(self.files)} files'])
 
-# %% ../nbs/12b_publish.ipynb #c86d4c25
+# %% ../nbs/12b_publish.ipynb #b75e355c
 def check_repository(repository:str):
     "Refuse what cannot be the name of a repository."
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-    try: validate_repo_id(repository)
-    except HFValidationError: valid = False
+    try: hub().utils.validate_repo_id(repository)
+    except ValueError: valid = False
     else: valid = '/' in repository
     if not valid: raise PublishError(f"{repository!r}: expected USER/NAME, such as ada/styles; letters, digits, - _ and . are possible, up to 96 of them")
 
@@ -237,7 +235,7 @@ REFUSALS = {
 SILENCE = 'the Hub did not answer in time; run the same command again later, it goes on where it stopped'
 CUT_OFF = 'the Hub cannot be reached, or hung up ({name}); check the network, then run the same command again, it goes on where it stopped'
 
-# %% ../nbs/12b_publish.ipynb #c5cd03e6
+# %% ../nbs/12b_publish.ipynb #8e4549ac
 def _chain(error):
     while error is not None:
         yield error
@@ -249,9 +247,9 @@ def explain(
     token:str,  # Is not repeated, whoever said it
 ) -> str:
     "Why the Hub did not take something, in one line."
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-    answers = [link for link in _chain(error) if isinstance(link, HfHubHTTPError)]
-    names = [type(link).__name__ for link in _chain(error) if isinstance(link, HTTPError)]
+    errors = hub().errors
+    answers = [link for link in _chain(error) if isinstance(link, errors.HfHubHTTPError)]
+    names = [type(link).__name__ for link in _chain(error) if isinstance(link, errors.HTTPError)]
     if answers: reason = _refusal(answers[0])
     elif any('Timeout' in name for name in names): reason = SILENCE
     elif names: reason = CUT_OFF.format(name=names[-1])
@@ -266,13 +264,12 @@ def _refusal(error):
     text = REFUSALS.get(status, f'the Hub is in trouble ({status}); run the same command again later, it goes on where it stopped')
     return text.format(endpoint=ENDPOINT, wait=f'{wait} s' if wait else 'a few minutes') + (f' (it says: {said})' if said else '')
 
-# %% ../nbs/12b_publish.ipynb #c1162a0b
+# %% ../nbs/12b_publish.ipynb #d186a173
 @contextmanager
 def _one_line(repository, token):
-    from huggingface_hub.errors import HTTPError
     try: yield
     except PublishError: raise
-    except (OSError, ValueError, RuntimeError, HTTPError) as error: raise PublishError(f'{repository}: {explain(error, token)}') from None
+    except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error: raise PublishError(f'{repository}: {explain(error, token)}') from None
 
 # %% ../nbs/12b_publish.ipynb #d09d2f6c
 def _token():

@@ -179,7 +179,7 @@ class Hub:
             self.agents.add(handler.headers.get('User-Agent'))
         try: status, answer, headers = 200, *self.respond(handler, line, path, body)
         except Refusal as refusal:
-            headers = {'Content-Type': 'application/json', 'X-Error-Message': refusal.message, **refusal.headers}
+            headers = {'Content-Type': 'application/json', 'X-Error-Message': ' '.join(refusal.message.split()), **refusal.headers}
             status, answer = refusal.status, json.dumps({'error': refusal.message, **refusal.more}).encode()
         except ConnectionAbortedError:
             handler.close_connection = True
