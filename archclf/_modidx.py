@@ -408,7 +408,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'archclf.publish.Plan.path': ('publish.html#plan.path', 'archclf/publish.py'),
                                  'archclf.publish.PublishError': ('publish.html#publisherror', 'archclf/publish.py'),
                                  'archclf.publish._chain': ('publish.html#_chain', 'archclf/publish.py'),
-                                 'archclf.publish._fault': ('publish.html#_fault', 'archclf/publish.py'),
                                  'archclf.publish._name_model': ('publish.html#_name_model', 'archclf/publish.py'),
                                  'archclf.publish._one_line': ('publish.html#_one_line', 'archclf/publish.py'),
                                  'archclf.publish._refusal': ('publish.html#_refusal', 'archclf/publish.py'),

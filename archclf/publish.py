@@ -290,27 +290,24 @@ def _send(api, plan, private):
     changes = [*map(CommitOperationDelete, gone), *(CommitOperationAdd(file, plan.folder/file) for file in plan.files)]
     return api.create_commit(**where, operations=changes, commit_message='Publish with archclf').oid
 
-# %% ../nbs/12b_publish.ipynb #3d3d9947
+# %% ../nbs/12b_publish.ipynb #e6124a22
 BROKEN = 'BUILD_ERROR', 'RUNTIME_ERROR', 'CONFIG_ERROR', 'NO_APP_FILE', 'PAUSED', 'STOPPED', 'DELETING'
 PATIENCE, PAUSE = 900, 5  # seconds that a Space may take to start, and between two questions
 
 
 def _wait(api, repository, commit, address):
-    start = since = monotonic()
-    stage = ''
+    start, stage = monotonic(), ''
     while True:
         runtime, before = api.get_space_runtime(repository), stage
-        stage = str(getattr(runtime.stage, 'value', runtime.stage))
-        if stage != before: since = monotonic()
-        if stage != before: print(f'{repository}: {stage.lower().replace("_", " ")}', flush=True)
-        ours = runtime.raw.get('sha', commit) == commit or monotonic() - since > 60  # not what is left from the commit before
-        if stage in ('RUNNING', 'SLEEPING') and ours: return
-        if stage in BROKEN and ours: raise PublishError(f"{repository}: the Space does not run ({stage}{_fault(runtime)}); its log is at {address}?logs=container")
+        stage, fault = runtime.stage, runtime.raw.get('errorMessage')
+        if stage != before:
+            since = monotonic()
+            print(f'{repository}: {stage.lower().replace("_", " ")}', flush=True)
+        ours = runtime.raw.get('sha', commit) == commit or monotonic() - since > 60  # and not left from the commit before
+        if ours and stage in ('RUNNING', 'SLEEPING'): return
+        if ours and stage in BROKEN: raise PublishError(f"{repository}: the Space does not run ({stage}{fault and f': {fault}' or ''}); its log is at {address}?logs=container")
         if monotonic() - start > PATIENCE: raise PublishError(f"{repository}: sent, but after {PATIENCE} s the Space is still at {stage}; look at {address}?logs=build")
         sleep(PAUSE)
-
-
-def _fault(runtime): return f": {runtime.raw['errorMessage']}" if runtime.raw.get('errorMessage') else ''
 
 # %% ../nbs/12b_publish.ipynb #473b3476
 def plans(

@@ -126,13 +126,14 @@ def files_of(shard, xorbs):
         at += 48 * (1 + count + (count if flags >> 31 & 1 else 0))
         content = b''.join(b''.join(xorbs[term[0]][term[3]:term[4]]) for term in terms)
         if flags >> 30 & 1:
-            if hash_name(shard[at:at + 32]) != sha256_name(content): raise Refusal(400, 'a file with another SHA-256')
+            if hash_name(shard[at:at + 32]) != sha256(content): raise Refusal(400, 'a file with another SHA-256')
             at += 48
         yield content
 
 
-def hash_name(data): return b''.join(data[i:i + 8][::-1] for i in range(0, 32, 8)).hex()
-def sha256_name(content): return sha256(content)
+def hash_name(data):
+    "How Xet writes a hash: each eight bytes backwards."
+    return b''.join(data[i:i + 8][::-1] for i in range(0, 32, 8)).hex()
 
 
 # The server
@@ -273,7 +274,8 @@ def batch(hub, token, body, kind, name):
     def plan(thing):
         if thing['oid'] in hub.objects: return thing
         return {**thing, 'actions': {'upload': {'href': f"{hub.address}/lfs/put/{thing['oid']}"}, 'verify': {'href': f"{hub.address}/lfs/verify"}}}
-    return {'transfer': 'basic', 'objects': [plan(thing) for thing in json.loads(body)['objects']]}
+    wish = json.loads(body)
+    return {'transfer': 'xet' if 'xet' in wish['transfers'] else 'basic', 'objects': [plan(thing) for thing in wish['objects']]}
 
 def put(hub, token, body, oid):
     if sha256(body) != oid: raise Refusal(400, 'another SHA-256')

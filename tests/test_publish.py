@@ -245,6 +245,23 @@ def test_each_refusal_is_one_line_without_the_token(at, refused, hub, status, wo
     assert hub.token not in done.stdout + done.stderr and hub.token[3:20] not in done.stdout + done.stderr
 
 
+def test_a_traceback_does_not_show_the_token_either(at, hub):
+    hub.fail('POST /api/repos/create', 500, message='sent {token}')
+    publish = f"""
+import traceback
+try: archclf.publish.publish({str(SHIPPED)!r}, 'ada/styles')
+except ValueError: traceback.print_exc()
+"""
+    done = at('--version', before=QUICK + publish)
+    assert 'PublishError: ada/styles: the Hub is in trouble' in done.stderr and hub.token not in done.stderr
+
+
+def test_the_token_of_a_login_is_found(at, hub, tmp_path):
+    (tmp_path/'hf').mkdir()
+    (tmp_path/'hf'/'token').write_text(hub.token)
+    assert at('publish', SHIPPED, 'ada/styles', HF_TOKEN='').returncode == 0
+
+
 def test_real_refusals(refused, hub, space):
     assert 'the Hub does not know your token' in refused('publish', SHIPPED, 'ada/styles', HF_TOKEN='hf_' + 'w' * 34)
     assert 'no right to write there' in refused('publish', SHIPPED, 'bob/styles')
