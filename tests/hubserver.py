@@ -325,7 +325,9 @@ def runtime(hub, token, body, name):
 
 def xet_token(hub, token, body, kind, name, revision):
     hub.writable(token, kind, name)
-    return {'casUrl': hub.address, 'exp': int(time.time()) + 3600, 'accessToken': f'xet-{name}'}
+    found = {'casUrl': hub.address, 'accessToken': f'xet-{name}', 'exp': int(time.time()) + 3600}
+    names = 'X-Xet-Cas-Url', 'X-Xet-Access-Token', 'X-Xet-Token-Expiration'  # where older clients look
+    return json.dumps(found).encode(), {'Content-Type': 'application/json', **dict(zip(names, map(str, found.values())))}
 
 def xorb(hub, token, body, key):
     hub.xorbs[bytes.fromhex(hash_name(bytes.fromhex(key)))] = chunks_of(body)

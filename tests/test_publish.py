@@ -167,6 +167,12 @@ def test_secrets_in_files(refused, hub, space, kind):
     assert SECRETS[kind][:12] not in line.replace('PRIVATE', '') and hub.requests == []
 
 
+def test_what_only_contains_the_shape_of_a_secret_is_none(space):
+    for kind in set(SECRETS) - {'private key'}: (space/'examples'/f'{kind}.txt').write_text(f'data:image/png;base64,QUJD{SECRETS[kind]}')
+    (space/'examples'/'code.py').write_text('token = os.environ["HF_TOKEN"]\nhf_tokens = dict(hf_a=1)\n.sk-toggleable__content-with-a-rather-long-name {}')
+    assert len(plan(space, 'ada/which-style').files) == len(contents(space))
+
+
 @pytest.mark.parametrize('name, words', [
     ('.env', 'secrets'), ('id_rsa', 'secrets'), ('server.PEM', 'secrets'), ('private.key', 'secrets'), ('.netrc', 'secrets'), ('kaggle.json', 'secrets'), ('token', 'secrets'),
     ('.DS_Store', 'hidden'), ('.git/config', 'hidden'), ('learner.pkl', 'pickle'), ('model.pth', 'pickle'), ('model.pt', 'pickle'), ('model.joblib', 'pickle')])
