@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'HUB_SECONDS', 'HUB_TROUBLES', 'Backbone', 'embed_each', 'transform',
-           'softmax', 'Prediction', 'Head', 'activation_map', 'ModelError', 'hub', 'download_model', 'read_model',
-           'check_replaceable', 'is_gallery', 'save_model', 'write_folder', 'model_card', 'Classifier', 'classify_each',
-           'explain']
+           'softmax', 'Prediction', 'Head', 'activation_map', 'ModelError', 'hub', 'download_model', 'find_model',
+           'read_model', 'check_replaceable', 'is_gallery', 'save_model', 'write_folder', 'model_card', 'Classifier',
+           'classify_each', 'explain']
 
 # %% ../nbs/05_classifier.ipynb #7ba49233
 import hashlib
@@ -199,6 +199,13 @@ def _find(folder):
     if not str(folder).startswith('hf://'): return folder or MODELS/'styles8', Path(folder or MODELS/'styles8'), 'copy the whole model folder again'
     place = download_model(folder)
     return folder, place, f"delete {place.parents[1]} to download it again; if that does not help, its author has to publish it again"
+
+
+def find_model(
+    model:'str|os.PathLike|None'=None,  # A model folder, or `hf://USER/NAME`; None for the eight styles that come with archclf
+) -> Path:
+    "Where a model is on this machine; one on the Hub is downloaded first."
+    return _find(model)[1]
 
 # %% ../nbs/05_classifier.ipynb #3f336055
 def read_model(
