@@ -204,12 +204,12 @@ def apart_html(prediction:Prediction, words:Words) -> str:
     if not sentence: return ''
     return f'<p class="ac-apart"><strong>{words.say("apart", first=spoken(first, words), second=spoken(second, words))}</strong>{escape(sentence)}</p>'
 
-# %% ../nbs/11_app.ipynb #1545b26d
+# %% ../nbs/11_app.ipynb #65acb4ae
 SIMILAR_CSS = '''
 .ac-similar { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin-top: .75rem; }
 .ac-similar figure { margin: 0; } .ac-similar img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: .5rem; display: block; margin: 0; }
 .ac-similar figcaption { font-size: .75rem; line-height: 1.35; margin-top: .35rem; overflow-wrap: anywhere; }
-.ac-similar strong { display: block; font-size: .8125rem; } .ac-more h3 { margin: 1.75rem 0 0; font-size: 1.0625rem; }
+.ac-similar strong { display: block; font-size: .8125rem; } .ac-explained a, .ac-many + p a { margin: 0; padding: 0; } .ac-more h3 { margin: 1.75rem 0 0; font-size: 1.0625rem; }
 '''
 
 

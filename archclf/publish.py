@@ -81,6 +81,7 @@ def list_files(
     "All files of a folder, each with a name that may be published."
     found = {}
     for path in sorted(folder.rglob('*')):
+        if '__pycache__' in path.parts: continue  # left behind when the app was tried here
         check_name(folder, path)
         if path.is_file(): found[path.relative_to(folder).as_posix()] = path.stat().st_size
         elif not path.is_dir(): raise PublishError(f"{path.relative_to(folder).as_posix()}: neither a file nor a folder; delete it")
