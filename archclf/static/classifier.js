@@ -131,7 +131,7 @@ function softmax(logits) {
 
 export class Classifier {
     constructor(ort, session, info, {weight, bias}) {
-        Object.assign(this, {ort, session, info, weight: weight.values, bias: bias.values, running: Promise.resolve()})
+        Object.assign(this, {ort, session, info, weight: weight.values, bias: bias.values})
     }
 
     async run(square) {  // {features [D, places]} for a model with maps, and the embedding [D] either way
@@ -157,15 +157,11 @@ export class Classifier {
         return map
     }
 
-    async look(photo) {
+    async classify(photo) {
         const {size, crop} = this.info.preprocessing, bitmap = await readPhoto(photo)
         const square = toSquare(bitmap, size, crop)
         bitmap.close()
         return {...this.answer(await this.run(square)), square}
-    }
-
-    classify(photo) {  // one after the other: the network answers one photo at a time
-        return this.running = this.running.catch(() => {}).then(() => this.look(photo))
     }
 }
 
