@@ -262,6 +262,10 @@ def test_the_slider_fades_the_colours(tab, files):
     slider.fill('25')
     assert heat.evaluate('image => getComputedStyle(image).opacity') == '0.25'
     assert heat.bounding_box() == tab.locator('.ac-plain').bounding_box()
+    choose(tab, files/'unsure.png')
+    heading(tab, 'Not sure')
+    heat = heat.first
+    assert heat.evaluate('image => getComputedStyle(image).opacity') == str(int(slider.input_value()) // 100) == '1'
 
 @pytest.mark.parametrize('name, reason', [('page.jpg', 'not an image'), ('cut.jpg', 'damaged'), ('empty.jpg', 'empty'), ('bomb.png', 'too large'), ('whole.tiff', 'unsupported')])
 def test_a_bad_file_gets_its_reason_and_the_next_an_answer(tab, files, name, reason):

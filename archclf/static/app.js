@@ -82,17 +82,18 @@ function picture(pixels, side) {  // RGB as the address of a picture
     return canvas.toDataURL('image/jpeg', .85)
 }
 
-const share = value => Math.min(1, Math.max(0, value))
+const clamped = value => Math.min(1, Math.max(0, value))
 const weighted = (weights, value) => weights.reduce((sum, weight, i) => sum + weight * value(i), 0)
 
 // The square, warm where `evidence` speaks for a class and grey where it does not. `strongest` gets the full colour.
 function heated(square, side, evidence, width, strongest) {
-    const heat = evidence.map(value => share(value / strongest)), places = weightsOf(width, 0, width, side)
+    const heat = evidence.map(value => clamped(value / strongest)), places = weightsOf(width, 0, width, side)
     const wide = Array.from({length: width}, (_, y) => places.map(({first, weights}) => weighted(weights, i => heat[y * width + first + i])))
-    const warmth = places.map(({first, weights}) => wide[0].map((_, x) => share(weighted(weights, i => wide[first + i][x]))))
+    const warmth = places.map(({first, weights}) => wide[0].map((_, x) => clamped(weighted(weights, i => wide[first + i][x]))))
+    const grey = at => .75 * (.299 * square[at] + .587 * square[at + 1] + .114 * square[at + 2]) + 40
     return square.map((colour, i) => {
-        const pixel = Math.floor(i / 3), [red, green, blue] = square.subarray(3 * pixel), warm = warmth[Math.floor(pixel / side)][pixel % side]
-        return (1 - warm) * (.75 * (.299 * red + .587 * green + .114 * blue) + 40) + warm * (.55 * colour + .45 * HEAT[i % 3])
+        const pixel = Math.floor(i / 3), warm = warmth[Math.floor(pixel / side)][pixel % side]
+        return (1 - warm) * grey(3 * pixel) + warm * (.55 * colour + .45 * HEAT[i % 3])
     })
 }
 
@@ -107,17 +108,20 @@ function cards(answer) {
             element('img', {className: 'ac-heat', alt: '', src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
         element('figcaption', {}, element('strong', {}, say('speaks', {label: nameOf(label)})), look && element('span', {}, say('look for', {what: look}))))
     })
-    return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm')), apart(answer, labels)]
+    return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm'))]
 }
 
 function slider() {
     const input = element('input', {type: 'range', min: 0, max: 100, value: 100})
-    input.addEventListener('input', () => input.closest('.ac-rest').style.setProperty('--heat', input.value / 100))
+    const fade = () => $('#ac-answer .ac-rest').style.setProperty('--heat', input.value / 100)
+    input.addEventListener('input', fade)
+    fade()
     return element('label', {className: 'ac-slider'}, element('span', {}, say('strength')), input)
 }
 
-function apart({sure}, [first, second]) {
-    const sentence = !sure && second && lookUp(words.apart, [first, second].sort().join(' '))
+function apart(answer) {
+    const [first, second] = candidates(answer).map(([label]) => label)
+    const sentence = !answer.sure && second && lookUp(words.apart, [first, second].sort().join(' '))
     return sentence ? element('p', {className: 'ac-apart'}, element('strong', {}, say('apart', {first: nameOf(first), second: nameOf(second)})), ' ', sentence) : []
 }
 
@@ -164,7 +168,7 @@ function show({address, error, answer}) {
     if (address) $('.ac-shown').src = address
     $('#ac-remove').hidden = false
     if (error) place('', error)
-    else place(verdict(answer), bars(answer, info.threshold), cards(answer), similar(answer))
+    else place(verdict(answer), bars(answer, info.threshold), cards(answer), apart(answer), similar(answer))
 }
 
 function clear() {
@@ -224,12 +228,15 @@ function receivePhotos() {
 
 function receiveShots() {
     const dialog = $('#ac-shoot'), video = $('#ac-shoot video'), [shoot, cancel] = dialog.querySelectorAll('button')
+    $('#ac-camera').hidden = !navigator.mediaDevices  // over plain http
     $('#ac-camera').addEventListener('click', async () => {
+        shoot.disabled = true
         try { video.srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment', width: {ideal: 1280}}}) }
-        catch (error) { return place('', trouble(say('no camera', {reason: error.message}))) }
+        catch (error) { clear(); return place('', trouble(say('no camera', {reason: error.message}))) }
         dialog.showModal()
     })
     dialog.addEventListener('close', () => video.srcObject.getTracks().forEach(track => track.stop()))
+    video.addEventListener('loadeddata', () => { shoot.disabled = false })
     cancel.addEventListener('click', () => dialog.close())
     shoot.addEventListener('click', () => {
         const canvas = element('canvas', {width: video.videoWidth, height: video.videoHeight})
