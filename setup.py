@@ -27,6 +27,6 @@ setup(
     packages=find_packages(include=['archclf', 'archclf.*']),
     package_data={'archclf': ['models/*/*', 'languages/*.json', 'static/*']},
     install_requires=lines('requirements'),
-    extras_require={'train': lines('train_requirements'), 'dev': lines('dev_requirements')},
+    extras_require={extra: lines(f'{extra}_requirements') for extra in ('train', 'mcp', 'dev')},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': ['archclf=archclf._modidx:d']},
 )

@@ -88,9 +88,13 @@ class Words:
         "A share as people say it."
         return self.say('percent', number=percent_number(share) if digits is None else self.number(100 * share, digits))
 
+    def signs(self, label:str) -> str:
+        "How to recognise a class, in the middle of a sentence; '' if it is not one of `STYLES`."
+        return self.texts['look for'].get(label) or _lowered(STYLES[label].look_for if label in STYLES else '')
+
     def look_for(self, label:str) -> str:
-        "One sentence on how to recognise a class, '' if it is not one of `STYLES`."
-        what = self.texts['look for'].get(label) or _lowered(STYLES[label].look_for if label in STYLES else '')
+        "The same as a sentence."
+        what = self.signs(label)
         return what and self.say('look for', what=what)
 
     def apart(self, first:str, second:str) -> str:

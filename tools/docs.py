@@ -324,7 +324,16 @@ def missing_pages():
 
 def build(out):
     "Stage and render the site into `out`; return the problems"
-    return stage() + (missing_pages() or render(out))
+    problems = stage() + (missing_pages() or render(out))
+    if not problems and any('src="live/index.html"' in page.read_text(encoding='utf-8') for page in out.glob('*.html')): add_live(out/'live')
+    return problems
+
+
+def add_live(folder):
+    "The classifier that runs in the reader's browser, for the page that shows it"
+    from archclf.space import write_static
+    runtime = ROOT/'tests/node_modules/onnxruntime-web'
+    write_static(folder, runtime=runtime if runtime.is_dir() else None)
 
 
 # --- Checking the built site ------------------------------------------------------------------------------------------
