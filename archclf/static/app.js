@@ -33,8 +33,6 @@ const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
-const upper = sentence => sentence && sentence[0].toUpperCase() + sentence.slice(1)
-
 const number = (value, digits) => value.toFixed(digits).replace('.', text('decimal'))
 
 // A probability is never 0% and never 100%; a measured share has so many digits.
@@ -62,6 +60,7 @@ function verdict(answer) {
 }
 
 function bars({ranked}, threshold, most = 8) {
+    if (ranked.length === most + 1) most++
     const rows = ranked.slice(0, most).map(([label, share], i) => {
         const bar = element('i')
         bar.style.setProperty('--share', `${100 * share}%`)
@@ -104,8 +103,8 @@ function cards(answer) {
     const strongest = Math.max(1e-6, ...maps.map(map => Math.max(...map)))
     const figures = labels.map((label, i) => {
         const look = lookUp(words['look for'], label)
-        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: text('map', {label: nameOf(label)}), src: plain}),
-            element('img', {className: 'ac-heat', alt: '', src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
+        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: '', src: plain}),
+            element('img', {className: 'ac-heat', alt: text('map', {label: nameOf(label)}), src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
         element('figcaption', {}, element('strong', {}, say('speaks', {label: nameOf(label)})), look && element('span', {}, say('look for', {what: look}))))
     })
     return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm'))]
@@ -116,40 +115,39 @@ function slider() {
     const fade = () => $('#ac-answer .ac-rest').style.setProperty('--heat', input.value / 100)
     input.addEventListener('input', fade)
     fade()
-    return element('label', {className: 'ac-slider'}, element('span', {}, say('strength')), input)
+    return element('label', {className: 'ac-slider'}, say('strength'), ' ', input)
 }
 
 function apart(answer) {
     const [first, second] = candidates(answer).map(([label]) => label)
     const sentence = !answer.sure && second && lookUp(words.apart, [first, second].sort().join(' '))
-    return sentence ? element('p', {className: 'ac-apart'}, element('strong', {}, say('apart', {first: nameOf(first), second: nameOf(second)})), ' ', sentence) : []
+    return sentence ? element('p', {className: 'ac-apart'}, element('strong', {}, say('apart', {first: nameOf(first), second: nameOf(second)})), sentence) : []
 }
 
 const link = (address, shown) => /^https?:/.test(address ?? '') ? element('a', {href: address, target: '_blank', rel: 'noopener'}, shown) : shown
 
 function similar({embedding}, most = 4) {  // the photos of the gallery that are most like this one
     if (!gallery) return []
-    const length = Math.hypot(...embedding), {photos, vectors} = gallery
-    const alike = photos.map((photo, i) => ({...photo, share: weighted(embedding, d => vectors[i * embedding.length + d]) / length}))
-    const figures = alike.sort((a, b) => b.share - a.share).slice(0, most).map(photo => element('figure', {},
+    const {photos, vectors} = gallery  // of length 1, so that the product tells how much alike two of them are
+    const alike = photos.map((photo, i) => ({...photo, likeness: weighted(embedding, d => vectors[i * embedding.length + d])}))
+    const figures = alike.sort((a, b) => b.likeness - a.likeness).slice(0, most).map(photo => element('figure', {},
         element('img', {src: `model/gallery/${encodeURIComponent(photo.file)}`, alt: photo.title}),
-        element('figcaption', {}, element('strong', {}, nameOf(photo.label), ' · ', say('similarity', {percent: percent(photo.share)})),
+        element('figcaption', {}, element('strong', {}, nameOf(photo.label)),
             say(photo.creator ? 'credit' : 'credit alone', {title: link(photo.page, photo.title), creator: photo.creator, license: link(photo.license_url, photo.license)}))))
-    return [element('h2', {className: 'ac-subtitle'}, say('similar')), element('div', {className: 'ac-similar'}, figures)]
+    return element('section', {className: 'ac-more'}, element('h3', {}, say('similar')), element('div', {className: 'ac-similar'}, figures),
+        element('p', {className: 'ac-note'}, say('smaller')))
 }
 
 function trouble(line, title) {
     return element('div', {className: 'ac-trouble', role: 'alert'}, title ? element('h2', {}, title) : [], element('p', {}, line))
 }
 
-function complaint({name}, {reason, detail}) {
-    return say('trouble line', {name: name || text('the photo'), reason: words.say.reasons[reason] + (detail && ` (${detail})`)})
-}
+const complaint = ({name}, {reason}) => say('trouble line', {name: name || text('the photo'), reason: words.say.reasons[reason]})
 
 function guide(labels) {
     const rows = labels.map(label => [label, lookUp(words['look for'], label)]).filter(([, look]) => look)
     if (!rows.length) return element('p', {className: 'ac-note'}, say('empty'))
-    return [element('h2', {}, say('guide')), element('dl', {className: 'ac-guide'}, rows.map(([label, look]) => [element('dt', {}, nameOf(label)), element('dd', {}, upper(look))]))]
+    return [element('h2', {}, say('guide')), element('dl', {className: 'ac-guide'}, rows.map(([label, look]) => [element('dt', {}, nameOf(label)), element('dd', {}, look)]))]
 }
 
 // ---- The page
@@ -256,11 +254,11 @@ function showExamples() {
 }
 
 function showHead({name, labels}, most = 12) {
-    const names = labels.slice(0, most).map(nameOf), others = labels.length - most
-    if (others > 0) names.push(text('others', {count: others}))
+    const names = labels.map(nameOf)
+    if (names.length > most + 1) names.splice(most, Infinity, text('others', {count: names.length - most}))
     document.title = name
     $('#ac-head h1').textContent = name
-    $('#ac-head p').replaceChildren(...say('question', {classes: listed(names, 'or').flat().join('')}))
+    $('#ac-head p').replaceChildren(...say('question', {classes: listed(names, 'or')}).flat(Infinity))
 }
 
 function showHonesty({metrics, data}) {

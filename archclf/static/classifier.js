@@ -7,9 +7,9 @@ const KINDS = /^(\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF[^]{4}WEBP|[^]{4}ftyp(avi[fs]
 const TIFF = /^(II\*\0|MM\0\*)/
 
 export class PhotoError extends Error {
-    constructor(reason, detail = '') {  // `reason` is a key of `reasons` in the language files
-        super(reason + (detail && ` (${detail})`))
-        Object.assign(this, {reason, detail})
+    constructor(reason) {  // a key of `reasons` in the language files
+        super(reason)
+        this.reason = reason
     }
 }
 
@@ -26,7 +26,7 @@ export async function readPhoto(blob) {
     if (!blob.size) throw new PhotoError('empty')
     if (!KINDS.test(begin)) throw new PhotoError('not an image')
     const [width, height] = await naturalSize(blob).catch(() => { throw new PhotoError(TIFF.test(begin) ? 'unsupported' : 'not an image') })
-    if (width * height > MEGAPIXELS * 1e6) throw new PhotoError('too large', `${width} x ${height}`)
+    if (width * height > MEGAPIXELS * 1e6) throw new PhotoError('too large')
     try { return await createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'}) }
     catch { throw new PhotoError('damaged') }
 }
