@@ -41,15 +41,17 @@ class Handler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments): pass
 
 
-def serve(folder):
+def serve(folder, handler=Handler, tls=None):
     "A plain file server; `stop()` ends it."
-    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Handler, directory=str(folder)))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(handler, directory=str(folder)))
     server.daemon_threads = True
+    if tls: server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     def stop():
         server.shutdown()
         server.server_close()
-    return SimpleNamespace(url=f'http://127.0.0.1:{server.server_port}/', stop=stop)
+    address = f'127.0.0.1:{server.server_port}'
+    return SimpleNamespace(address=address, url=f'http://{address}/', stop=stop)
 
 def png(image):
     buffer = io.BytesIO()
@@ -514,6 +516,31 @@ def test_without_a_runtime_it_is_loaded_from_the_cdn_and_from_nowhere_else(visit
     choose(tab, files/'sure.png')
     heading(tab, 'byzantine')
     assert {url for url in tab.strangers if not url.startswith((from_cdn.url, 'blob:'))} == {f'{CDN}/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/{name}' for name in RUNTIME}
+
+def test_with_the_cdn_too_the_second_visit_needs_no_network_and_has_threads(browser, from_cdn, runtime, files, tmp_path):
+    import ssl
+
+    import trustme
+    class Cdn(Handler):
+        def end_headers(self):
+            self.send_header('Access-Control-Allow-Origin', '*')
+            super().end_headers()
+    host, package = CDN.removeprefix('https://'), tmp_path/'npm'/f'onnxruntime-web@{RUNTIME_VERSION}'
+    package.mkdir(parents=True)
+    (package/'dist').symlink_to(runtime/'dist')
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(host).configure_cert(tls)
+    cdn = serve(tmp_path, Cdn, tls)
+    here = browser.browser_type.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, '--ignore-certificate-errors', f'--host-resolver-rules=MAP {host} {cdn.address}'])
+    tab = open_tab(here, from_cdn.url)
+    kept(tab)
+    cdn.stop()
+    tab.reload()
+    loaded(tab)
+    assert tab.evaluate('crossOriginIsolated')
+    choose(tab, files/'sure.png')
+    heading(tab, 'byzantine')
+    here.close()
 
 @pytest.mark.parametrize('name', RUNTIME)
 def test_a_tampered_runtime_does_not_run(visit, from_cdn, runtime, name):
