@@ -180,6 +180,7 @@ export async function openClassifier(
     Object.assign(ort.env.wasm, {wasmBinary: binary, wasmPaths: {mjs: script(files[1], glue)},
         proxy: true,  // in a worker, so that the page can be scrolled meanwhile
         numThreads: crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1})
-    const session = await ort.InferenceSession.create(backbone)
+    const idle = {session: {intra_op: {allow_spinning: '0'}}}  // threads that wait sleep: as fast, and easy on a battery
+    const session = await ort.InferenceSession.create(backbone, {extra: idle})
     return new Classifier(ort, session, JSON.parse(new TextDecoder().decode(model)), readTensors(head))
 }
