@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .classifier import MODELS, Classifier, ModelError, is_gallery, transform, write_folder
+from .classifier import Classifier, ModelError, find_model, is_gallery, transform, write_folder
 
 # %% ../nbs/10b_gallery.ipynb #edbbeaca
 SHOWING = 'free', 'commercial'  # the gates of `archclf.licenses` whose licences allow to show a photo
@@ -200,11 +200,11 @@ class Gallery:
 
     @classmethod
     def open(cls,
-        model_folder:'str|os.PathLike|None',  # None for the eight styles that come with archclf
+        model_folder:'str|os.PathLike|None',  # Or `hf://USER/NAME`; None for the eight styles that come with archclf
         classifier:Classifier,  # The model in it
     ) -> 'Gallery|None':  # None if the model has no gallery
         "Open the gallery of a model and check every byte, or raise `ModelError` with the reason."
-        folder = Path(model_folder or MODELS/'styles8')/'gallery'
+        folder = find_model(model_folder)/'gallery'
         if not folder.is_dir(): return None
         info = _parse(folder, _read(folder, 'gallery.json'), fingerprint(classifier))
         records = info.get('photos') if isinstance(info.get('photos'), list) else []

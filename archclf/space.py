@@ -6,8 +6,8 @@
 __all__ = ['RUNTIME_VERSION', 'RUNTIME', 'CDN', 'STATIC', 'ELSEWHERE', 'HEADERS', 'README', 'HERE', 'THERE', 'PACKAGE', 'MODULES',
            'PACKAGES', 'APP', 'ZERO_GPU', 'GRADIO_README', 'SpaceError', 'read_runtime', 'colours_css', 'page_files',
            'language_files', 'example_files', 'integrity', 'space_json', 'front_matter', 'readme',
-           'check_space_replaceable', 'check_model', 'model_files', 'write_static', 'package_files', 'pinned',
-           'gradio_readme', 'write_gradio']
+           'check_space_replaceable', 'read_checked', 'write_static', 'package_files', 'pinned', 'gradio_readme',
+           'write_gradio']
 
 # %% ../nbs/12_space.ipynb #3d12caa3
 import base64
@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .app import ANSWER_CSS, COLOURS, draw_examples
-from .classifier import FILES, MODELS, Classifier, write_folder
+from .classifier import FILES, Classifier, find_model, write_folder
 from .gallery import Gallery
 from .words import LANGUAGES, Words
 
@@ -172,19 +172,15 @@ def check_space_replaceable(
     if others: raise SpaceError(f"{out}: exists and holds {others[0]}, which is not part of a Space; choose another name or move it away")
 
 # %% ../nbs/12_space.ipynb #be0a7d63
-def check_model(
-    model:'str|os.PathLike|None',  # A model folder
-) -> dict:  # What its model.json says
-    "Open a model, and its gallery if it has one, or raise `ModelError`."
-    classifier = Classifier.open(model)
-    Gallery.open(model, classifier)
-    return classifier.info
-
-
-def model_files(folder:Path) -> dict[str, bytes]:
-    "The files of a model folder, as they are, and its gallery if there is one."
+def read_checked(
+    model:'str|os.PathLike|None',  # A model folder, or `hf://USER/NAME`; None for the eight styles
+) -> tuple[dict, dict[str, bytes]]:  # What its model.json says, and its files for the folder `model`, its gallery among them
+    "Open a model, and its gallery if it has one, and take them as they are; or raise `ModelError`."
+    folder = find_model(model)
+    classifier = Classifier.open(folder)
+    Gallery.open(folder, classifier)
     paths = [*(folder/name for name in ('model.json', *FILES)), *sorted((folder/'gallery').glob('*'))]
-    return {f'model/{path.relative_to(folder).as_posix()}': path.read_bytes() for path in paths}
+    return classifier.info, {f'model/{path.relative_to(folder).as_posix()}': path.read_bytes() for path in paths}
 
 # %% ../nbs/12_space.ipynb #e3ebeb08
 def write_static(
@@ -193,9 +189,9 @@ def write_static(
     runtime:'str|os.PathLike|None'=None,  # An unpacked npm package onnxruntime-web; None to load it from a CDN
 ) -> Path:  # `out`
     "Write a classifier that runs in the visitor's browser as a folder that any host can serve."
-    info = check_model(model)
+    info, model_files = read_checked(model)
     own = {f'runtime/{name}': data for name, data in read_runtime(runtime).items()} if runtime is not None else {}
-    files = {**page_files(info['name'], bool(own)), **language_files(), **model_files(Path(model or MODELS/'styles8')), **own, **example_files(info['labels'])}
+    files = {**page_files(info['name'], bool(own)), **language_files(), **model_files, **own, **example_files(info['labels'])}
     worker = files.pop('service-worker.js')
     space = space_json(files, info['labels'])
     files |= {'README.md': readme(info, bool(own)).encode(), 'space.json': json.dumps(space, indent=1, ensure_ascii=False).encode(),
@@ -258,13 +254,14 @@ To run it here: `pip install -r requirements.txt`, then `python app.py`. Nothing
 '''
 
 
-def gradio_readme(info:dict) -> str:
+def gradio_readme(info:dict, zero_gpu:bool=False) -> str:
     "The README.md of a Gradio Space: how it runs, what it is, whose the parts are."
     import platform
     from importlib.metadata import version
     words = dict(name=info['name'], count=len(info['labels']), labels=', '.join(info['labels']))
     python = '.'.join(platform.python_version_tuple()[:2])
-    return front_matter(info, sdk='gradio', sdk_version=version('gradio'), python_version=python, app_file='app.py') + GRADIO_README.format_map(words)
+    hardware = {'suggested_hardware': 'zero-a10g'} if zero_gpu else {}
+    return front_matter(info, sdk='gradio', sdk_version=version('gradio'), python_version=python, app_file='app.py', **hardware) + GRADIO_README.format_map(words)
 
 # %% ../nbs/12_space.ipynb #454d02b6
 def write_gradio(
@@ -273,9 +270,9 @@ def write_gradio(
     zero_gpu:bool=False,  # For ZeroGPU, the only Gradio Spaces that a free account can create
 ) -> Path:  # `out`
     "Write the Gradio page over a classifier as a folder that Hugging Face can run, without torch."
-    info = check_model(model)
-    files = {'README.md': gradio_readme(info), 'app.py': APP.format(zero_gpu=ZERO_GPU if zero_gpu else ''), 'requirements.txt': pinned()}
-    files = {name: text.encode() for name, text in files.items()} | package_files() | model_files(Path(model or MODELS/'styles8')) | example_files(info['labels'])
+    info, model_files = read_checked(model)
+    files = {'README.md': gradio_readme(info, zero_gpu), 'app.py': APP.format(zero_gpu=ZERO_GPU if zero_gpu else ''), 'requirements.txt': pinned()}
+    files = {name: text.encode() for name, text in files.items()} | package_files() | model_files | example_files(info['labels'])
     check_space_replaceable(out, {name.split('/')[0] for name in files} | {'examples'})
     write_folder(Path(out), files)
     return Path(out)
