@@ -41,15 +41,17 @@ class Handler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments): pass
 
 
-def serve(folder):
+def serve(folder, handler=Handler, tls=None):
     "A plain file server; `stop()` ends it."
-    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Handler, directory=str(folder)))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(handler, directory=str(folder)))
     server.daemon_threads = True
+    if tls: server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     def stop():
         server.shutdown()
         server.server_close()
-    return SimpleNamespace(url=f'http://127.0.0.1:{server.server_port}/', stop=stop)
+    address = f'127.0.0.1:{server.server_port}'
+    return SimpleNamespace(address=address, url=f'http://{address}/', stop=stop)
 
 def png(image):
     buffer = io.BytesIO()
@@ -227,7 +229,7 @@ def test_a_turned_photo_gets_the_answer_of_the_upright_one(tab, classifier, kind
     draw_facade('byzantine', seed=1).rotate(90, expand=True).save(buffer, kind, exif=exif, quality=95)
     agree(tab.evaluate(CLASSIFY, text_of(buffer.getvalue())), classifier.classify(buffer.getvalue()))
 
-def test_photos_that_come_together_wait_for_each_other(tab, files):
+def test_photos_that_come_together_get_their_own_answers(tab, files):
     data = [text_of((files/name).read_bytes()) for name in ('sure.png', 'cut.jpg', 'unsure.png')]
     both = tab.evaluate(f'async photos => Promise.all(photos.map({CLASSIFY}))', data)
     assert [reply.get('label') for reply in both] == ['byzantine', None, 'baroque'] and both[1] == {'reason': 'damaged'}
@@ -262,6 +264,10 @@ def test_the_slider_fades_the_colours(tab, files):
     slider.fill('25')
     assert heat.evaluate('image => getComputedStyle(image).opacity') == '0.25'
     assert heat.bounding_box() == tab.locator('.ac-plain').bounding_box()
+    choose(tab, files/'unsure.png')
+    heading(tab, 'Not sure')
+    heat = heat.first
+    assert heat.evaluate('image => getComputedStyle(image).opacity') == str(int(slider.input_value()) // 100) == '1'
 
 @pytest.mark.parametrize('name, reason', [('page.jpg', 'not an image'), ('cut.jpg', 'damaged'), ('empty.jpg', 'empty'), ('bomb.png', 'too large'), ('whole.tiff', 'unsupported')])
 def test_a_bad_file_gets_its_reason_and_the_next_an_answer(tab, files, name, reason):
@@ -311,7 +317,7 @@ def test_a_photo_can_be_pasted_and_dropped(tab, files, kind):
 
 def test_a_photo_chosen_while_the_model_loads_is_answered(visit, site, files):
     tab, held = visit('about:blank', ready=False), []
-    tab.context.route('**/backbone.onnx', held.append)
+    tab.context.route('**/backbone.onnx', lambda route: held.append(route))
     tab.goto(site.url)
     tab.get_by_role('progressbar', name='The model is being loaded').wait_for()
     choose(tab, files/'sure.png')
@@ -416,9 +422,9 @@ def test_the_most_similar_photos_of_a_gallery_with_their_credits(visit, another,
     choose(tab, files/'sure.png')
     similar = tab.locator('.ac-similar figure')
     similar.nth(3).wait_for()
-    assert similar.count() == 4 and 'Drawing 1 by A. Mason, CC BY 4.0' in similar.first.inner_text() and '>99% alike' in similar.first.inner_text()
+    assert similar.count() == 4 and 'Drawing 1 by A. Mason, CC BY 4.0' in similar.first.inner_text()
     assert similar.first.get_by_role('link').first.get_attribute('href') == 'https://example.org/1'
-    assert similar.first.locator('img').evaluate('image => image.naturalWidth') == 240 and tab.errors == []
+    assert 'smaller than the originals' in tab.locator('.ac-more').inner_text() and similar.first.locator('img').evaluate('image => image.naturalWidth') == 240 and tab.errors == []
 
 def test_an_address_in_the_gallery_cannot_run_anything(visit, another, files, tmp_path):
     site = another(read_model()[0]['labels'], change=add_gallery)
@@ -472,7 +478,7 @@ def test_a_new_version_is_there_at_the_visit_after_the_next(visit, runtime, tmp_
     write_static(out, save_model(tmp_path/'model', contents['backbone.onnx'], head.weight, head.bias, info | {'name': 'Newer'}), runtime)
     tab.reload()
     assert tab.locator('h1').inner_text() == 'Eight styles of architecture'
-    tab.evaluate(f"""async newer => {{ while ((await caches.keys()).join() !== `archclf ${{location.href}} ${{newer}}`) await new Promise(done => setTimeout(done, 50)) }}""",
+    tab.evaluate(f"""async newer => {{ for (let i = 0; i < 200 && (await caches.keys()).join() !== `archclf ${{location.href}} ${{newer}}`; i++) await new Promise(done => setTimeout(done, 50)) }}""",
                  json.loads((out/'space.json').read_text())['version'])
     tab.reload()
     loaded(tab)
@@ -510,6 +516,31 @@ def test_without_a_runtime_it_is_loaded_from_the_cdn_and_from_nowhere_else(visit
     choose(tab, files/'sure.png')
     heading(tab, 'byzantine')
     assert {url for url in tab.strangers if not url.startswith((from_cdn.url, 'blob:'))} == {f'{CDN}/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/{name}' for name in RUNTIME}
+
+def test_with_the_cdn_too_the_second_visit_needs_no_network_and_has_threads(browser, from_cdn, runtime, files, tmp_path):
+    import ssl
+
+    import trustme
+    class Cdn(Handler):
+        def end_headers(self):
+            self.send_header('Access-Control-Allow-Origin', '*')
+            super().end_headers()
+    host, package = CDN.removeprefix('https://'), tmp_path/'npm'/f'onnxruntime-web@{RUNTIME_VERSION}'
+    package.mkdir(parents=True)
+    (package/'dist').symlink_to(runtime/'dist')
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(host).configure_cert(tls)
+    cdn = serve(tmp_path, Cdn, tls)
+    here = browser.browser_type.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, '--ignore-certificate-errors', f'--host-resolver-rules=MAP {host} {cdn.address}'])
+    tab = open_tab(here, from_cdn.url)
+    kept(tab)
+    cdn.stop()
+    tab.reload()
+    loaded(tab)
+    assert tab.evaluate('crossOriginIsolated')
+    choose(tab, files/'sure.png')
+    heading(tab, 'byzantine')
+    here.close()
 
 @pytest.mark.parametrize('name', RUNTIME)
 def test_a_tampered_runtime_does_not_run(visit, from_cdn, runtime, name):

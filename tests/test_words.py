@@ -150,7 +150,7 @@ def test_no_header_does_harm(header):
     assert choose_language(header) in LANGUAGES
 
 
-def test_the_wheel_holds_the_languages(tmp_path):
+def test_the_wheel_holds_the_languages_and_the_static_page(tmp_path):
     source = tmp_path/'source'
     source.mkdir()
     for name in 'setup.py', 'settings.ini', 'pyproject.toml', 'README.md', 'LICENSE': shutil.copy(ROOT/name, source)
@@ -160,6 +160,7 @@ def test_the_wheel_holds_the_languages(tmp_path):
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel:
         for language in LANGUAGES: assert wheel.read(f'archclf/languages/{language}.json') == (FOLDER/f'{language}.json').read_bytes()
+        for path in (FOLDER.parent/'static').iterdir(): assert wheel.read(f'archclf/static/{path.name}') == path.read_bytes()
 
 
 def test_the_module_can_be_copied_into_a_space(tmp_path):

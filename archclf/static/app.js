@@ -33,8 +33,6 @@ const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
-const upper = sentence => sentence && sentence[0].toUpperCase() + sentence.slice(1)
-
 const number = (value, digits) => value.toFixed(digits).replace('.', text('decimal'))
 
 // A probability is never 0% and never 100%; a measured share has so many digits.
@@ -62,6 +60,7 @@ function verdict(answer) {
 }
 
 function bars({ranked}, threshold, most = 8) {
+    if (ranked.length === most + 1) most++
     const rows = ranked.slice(0, most).map(([label, share], i) => {
         const bar = element('i')
         bar.style.setProperty('--share', `${100 * share}%`)
@@ -82,17 +81,18 @@ function picture(pixels, side) {  // RGB as the address of a picture
     return canvas.toDataURL('image/jpeg', .85)
 }
 
-const share = value => Math.min(1, Math.max(0, value))
+const clamped = value => Math.min(1, Math.max(0, value))
 const weighted = (weights, value) => weights.reduce((sum, weight, i) => sum + weight * value(i), 0)
 
 // The square, warm where `evidence` speaks for a class and grey where it does not. `strongest` gets the full colour.
 function heated(square, side, evidence, width, strongest) {
-    const heat = evidence.map(value => share(value / strongest)), places = weightsOf(width, 0, width, side)
+    const heat = evidence.map(value => clamped(value / strongest)), places = weightsOf(width, 0, width, side)
     const wide = Array.from({length: width}, (_, y) => places.map(({first, weights}) => weighted(weights, i => heat[y * width + first + i])))
-    const warmth = places.map(({first, weights}) => wide[0].map((_, x) => share(weighted(weights, i => wide[first + i][x]))))
+    const warmth = places.map(({first, weights}) => wide[0].map((_, x) => clamped(weighted(weights, i => wide[first + i][x]))))
+    const grey = at => .75 * (.299 * square[at] + .587 * square[at + 1] + .114 * square[at + 2]) + 40
     return square.map((colour, i) => {
-        const pixel = Math.floor(i / 3), [red, green, blue] = square.subarray(3 * pixel), warm = warmth[Math.floor(pixel / side)][pixel % side]
-        return (1 - warm) * (.75 * (.299 * red + .587 * green + .114 * blue) + 40) + warm * (.55 * colour + .45 * HEAT[i % 3])
+        const pixel = Math.floor(i / 3), warm = warmth[Math.floor(pixel / side)][pixel % side]
+        return (1 - warm) * grey(3 * pixel) + warm * (.55 * colour + .45 * HEAT[i % 3])
     })
 }
 
@@ -103,49 +103,51 @@ function cards(answer) {
     const strongest = Math.max(1e-6, ...maps.map(map => Math.max(...map)))
     const figures = labels.map((label, i) => {
         const look = lookUp(words['look for'], label)
-        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: text('map', {label: nameOf(label)}), src: plain}),
-            element('img', {className: 'ac-heat', alt: '', src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
+        return element('figure', {}, element('div', {className: 'ac-map'}, element('img', {className: 'ac-plain', alt: '', src: plain}),
+            element('img', {className: 'ac-heat', alt: text('map', {label: nameOf(label)}), src: picture(heated(answer.square, side, maps[i], answer.width, strongest), side)})),
         element('figcaption', {}, element('strong', {}, say('speaks', {label: nameOf(label)})), look && element('span', {}, say('look for', {what: look}))))
     })
-    return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm')), apart(answer, labels)]
+    return [element('div', {className: 'ac-cards'}, figures), slider(), element('p', {className: 'ac-note'}, say('warm'))]
 }
 
 function slider() {
     const input = element('input', {type: 'range', min: 0, max: 100, value: 100})
-    input.addEventListener('input', () => input.closest('.ac-rest').style.setProperty('--heat', input.value / 100))
-    return element('label', {className: 'ac-slider'}, element('span', {}, say('strength')), input)
+    const fade = () => $('#ac-answer .ac-rest').style.setProperty('--heat', input.value / 100)
+    input.addEventListener('input', fade)
+    fade()
+    return element('label', {className: 'ac-slider'}, say('strength'), ' ', input)
 }
 
-function apart({sure}, [first, second]) {
-    const sentence = !sure && second && lookUp(words.apart, [first, second].sort().join(' '))
-    return sentence ? element('p', {className: 'ac-apart'}, element('strong', {}, say('apart', {first: nameOf(first), second: nameOf(second)})), ' ', sentence) : []
+function apart(answer) {
+    const [first, second] = candidates(answer).map(([label]) => label)
+    const sentence = !answer.sure && second && lookUp(words.apart, [first, second].sort().join(' '))
+    return sentence ? element('p', {className: 'ac-apart'}, element('strong', {}, say('apart', {first: nameOf(first), second: nameOf(second)})), sentence) : []
 }
 
 const link = (address, shown) => /^https?:/.test(address ?? '') ? element('a', {href: address, target: '_blank', rel: 'noopener'}, shown) : shown
 
 function similar({embedding}, most = 4) {  // the photos of the gallery that are most like this one
     if (!gallery) return []
-    const length = Math.hypot(...embedding), {photos, vectors} = gallery
-    const alike = photos.map((photo, i) => ({...photo, share: weighted(embedding, d => vectors[i * embedding.length + d]) / length}))
-    const figures = alike.sort((a, b) => b.share - a.share).slice(0, most).map(photo => element('figure', {},
+    const {photos, vectors} = gallery  // of length 1, so that the product tells how much alike two of them are
+    const alike = photos.map((photo, i) => ({...photo, likeness: weighted(embedding, d => vectors[i * embedding.length + d])}))
+    const figures = alike.sort((a, b) => b.likeness - a.likeness).slice(0, most).map(photo => element('figure', {},
         element('img', {src: `model/gallery/${encodeURIComponent(photo.file)}`, alt: photo.title}),
-        element('figcaption', {}, element('strong', {}, nameOf(photo.label), ' · ', say('similarity', {percent: percent(photo.share)})),
+        element('figcaption', {}, element('strong', {}, nameOf(photo.label)),
             say(photo.creator ? 'credit' : 'credit alone', {title: link(photo.page, photo.title), creator: photo.creator, license: link(photo.license_url, photo.license)}))))
-    return [element('h2', {className: 'ac-subtitle'}, say('similar')), element('div', {className: 'ac-similar'}, figures)]
+    return element('section', {className: 'ac-more'}, element('h3', {}, say('similar')), element('div', {className: 'ac-similar'}, figures),
+        element('p', {className: 'ac-note'}, say('smaller')))
 }
 
 function trouble(line, title) {
     return element('div', {className: 'ac-trouble', role: 'alert'}, title ? element('h2', {}, title) : [], element('p', {}, line))
 }
 
-function complaint({name}, {reason, detail}) {
-    return say('trouble line', {name: name || text('the photo'), reason: words.say.reasons[reason] + (detail && ` (${detail})`)})
-}
+const complaint = ({name}, {reason}) => say('trouble line', {name: name || text('the photo'), reason: words.say.reasons[reason]})
 
 function guide(labels) {
     const rows = labels.map(label => [label, lookUp(words['look for'], label)]).filter(([, look]) => look)
     if (!rows.length) return element('p', {className: 'ac-note'}, say('empty'))
-    return [element('h2', {}, say('guide')), element('dl', {className: 'ac-guide'}, rows.map(([label, look]) => [element('dt', {}, nameOf(label)), element('dd', {}, upper(look))]))]
+    return [element('h2', {}, say('guide')), element('dl', {className: 'ac-guide'}, rows.map(([label, look]) => [element('dt', {}, nameOf(label)), element('dd', {}, look)]))]
 }
 
 // ---- The page
@@ -164,7 +166,7 @@ function show({address, error, answer}) {
     if (address) $('.ac-shown').src = address
     $('#ac-remove').hidden = false
     if (error) place('', error)
-    else place(verdict(answer), bars(answer, info.threshold), cards(answer), similar(answer))
+    else place(verdict(answer), bars(answer, info.threshold), cards(answer), apart(answer), similar(answer))
 }
 
 function clear() {
@@ -224,12 +226,15 @@ function receivePhotos() {
 
 function receiveShots() {
     const dialog = $('#ac-shoot'), video = $('#ac-shoot video'), [shoot, cancel] = dialog.querySelectorAll('button')
+    $('#ac-camera').hidden = !navigator.mediaDevices  // over plain http
     $('#ac-camera').addEventListener('click', async () => {
+        shoot.disabled = true
         try { video.srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment', width: {ideal: 1280}}}) }
-        catch (error) { return place('', trouble(say('no camera', {reason: error.message}))) }
+        catch (error) { clear(); return place('', trouble(say('no camera', {reason: error.message}))) }
         dialog.showModal()
     })
     dialog.addEventListener('close', () => video.srcObject.getTracks().forEach(track => track.stop()))
+    video.addEventListener('loadeddata', () => { shoot.disabled = false })
     cancel.addEventListener('click', () => dialog.close())
     shoot.addEventListener('click', () => {
         const canvas = element('canvas', {width: video.videoWidth, height: video.videoHeight})
@@ -249,11 +254,11 @@ function showExamples() {
 }
 
 function showHead({name, labels}, most = 12) {
-    const names = labels.slice(0, most).map(nameOf), others = labels.length - most
-    if (others > 0) names.push(text('others', {count: others}))
+    const names = labels.map(nameOf)
+    if (names.length > most + 1) names.splice(most, Infinity, text('others', {count: names.length - most}))
     document.title = name
     $('#ac-head h1').textContent = name
-    $('#ac-head p').replaceChildren(...say('question', {classes: listed(names, 'or').flat().join('')}))
+    $('#ac-head p').replaceChildren(...say('question', {classes: listed(names, 'or')}).flat(Infinity))
 }
 
 function showHonesty({metrics, data}) {

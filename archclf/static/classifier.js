@@ -7,9 +7,9 @@ const KINDS = /^(\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF[^]{4}WEBP|[^]{4}ftyp(avi[fs]
 const TIFF = /^(II\*\0|MM\0\*)/
 
 export class PhotoError extends Error {
-    constructor(reason, detail = '') {  // `reason` is a key of `reasons` in the language files
-        super(reason + (detail && ` (${detail})`))
-        Object.assign(this, {reason, detail})
+    constructor(reason) {  // a key of `reasons` in the language files
+        super(reason)
+        this.reason = reason
     }
 }
 
@@ -26,7 +26,7 @@ export async function readPhoto(blob) {
     if (!blob.size) throw new PhotoError('empty')
     if (!KINDS.test(begin)) throw new PhotoError('not an image')
     const [width, height] = await naturalSize(blob).catch(() => { throw new PhotoError(TIFF.test(begin) ? 'unsupported' : 'not an image') })
-    if (width * height > MEGAPIXELS * 1e6) throw new PhotoError('too large', `${width} x ${height}`)
+    if (width * height > MEGAPIXELS * 1e6) throw new PhotoError('too large')
     try { return await createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'}) }
     catch { throw new PhotoError('damaged') }
 }
@@ -131,7 +131,7 @@ function softmax(logits) {
 
 export class Classifier {
     constructor(ort, session, info, {weight, bias}) {
-        Object.assign(this, {ort, session, info, weight: weight.values, bias: bias.values, running: Promise.resolve()})
+        Object.assign(this, {ort, session, info, weight: weight.values, bias: bias.values})
     }
 
     async run(square) {  // {features [D, places]} for a model with maps, and the embedding [D] either way
@@ -157,15 +157,11 @@ export class Classifier {
         return map
     }
 
-    async look(photo) {
+    async classify(photo) {
         const {size, crop} = this.info.preprocessing, bitmap = await readPhoto(photo)
         const square = toSquare(bitmap, size, crop)
         bitmap.close()
         return {...this.answer(await this.run(square)), square}
-    }
-
-    classify(photo) {  // one after the other: the network answers one photo at a time
-        return this.running = this.running.catch(() => {}).then(() => this.look(photo))
     }
 }
 
@@ -184,6 +180,7 @@ export async function openClassifier(
     Object.assign(ort.env.wasm, {wasmBinary: binary, wasmPaths: {mjs: script(files[1], glue)},
         proxy: true,  // in a worker, so that the page can be scrolled meanwhile
         numThreads: crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1})
-    const session = await ort.InferenceSession.create(backbone)
+    const idle = {session: {intra_op: {allow_spinning: '0'}}}  // threads that wait sleep: as fast, and easy on a battery
+    const session = await ort.InferenceSession.create(backbone, {extra: idle})
     return new Classifier(ort, session, JSON.parse(new TextDecoder().decode(model)), readTensors(head))
 }
