@@ -112,7 +112,7 @@ def small_picture(
     "The whole picture, small, without metadata."
     from PIL import Image
     from archclf.image import read_image
-    image, file = read_image(source), io.BytesIO()
+    image, file = read_image(source).copy(), io.BytesIO()
     image.info.clear()
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.BICUBIC)
     image.save(file, 'JPEG', quality=80)

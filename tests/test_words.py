@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OTHERS = LANGUAGES[1:]
 SAME = {  # what a language says as English does
     'de': {'say/separator', 'say/trouble line', 'say/credit alone'},
-    'fr': {'say/separator', 'say/photo', 'say/credit alone', 'names/baroque'},
+    'fr': {'say/separator', 'say/credit alone', 'names/baroque'},
     'es': {'say/separator', 'say/trouble line', 'say/credit alone'},
     'zh': {'say/decimal', 'say/percent'}}
 PAIRS = {' '.join(pair) for pair in combinations(sorted(STYLES), 2)}
@@ -171,3 +171,9 @@ def test_the_module_can_be_copied_into_a_space(tmp_path):
     code = "from archclf.words import Words; print(Words.open('de').name('gothic'))"
     done = subprocess.run([sys.executable, '-S', '-c', code], cwd=tmp_path, env={'PYTHONUTF8': '1'}, capture_output=True, text=True, timeout=60)
     assert done.stdout == 'Gotik\n', done.stderr
+
+def test_every_sentence_is_said_somewhere():
+    package = FOLDER.parent
+    pages = ''.join((package/name).read_text('utf-8') for name in ('app.py', 'static/app.js', 'static/index.html'))
+    quiet = {'reasons', 'and', 'separator', 'percent', 'decimal'}  # `Words` itself says these
+    assert [key for key in Words.open('en').texts['say'] if key not in quiet and not re.search(f'''['"]{re.escape(key)}['"]''', pages)] == []

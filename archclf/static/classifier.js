@@ -109,9 +109,16 @@ export async function load({path, integrity}, received = () => {}) {
 export function readTensors(content) {  // a safetensors file: the length of its description, the description, the numbers
     const length = Number(new DataView(content).getBigUint64(0, true))
     const described = JSON.parse(new TextDecoder().decode(new Uint8Array(content, 8, length)))
-    const kinds = {F32: Float32Array, F16: globalThis.Float16Array}
+    const kinds = {F32: buffer => new Float32Array(buffer), F16: readHalves}
     return Object.fromEntries(Object.entries(described).filter(([name]) => name !== '__metadata__').map(([name, {dtype, shape, data_offsets: [begin, end]}]) =>
-        [name, {shape, values: new kinds[dtype](content.slice(8 + length + begin, 8 + length + end))}]))
+        [name, {shape, values: kinds[dtype](content.slice(8 + length + begin, 8 + length + end))}]))
+}
+
+function readHalves(buffer) {  // numbers of 16 bits, which only recent browsers read themselves
+    return Float32Array.from(new Uint16Array(buffer), bits => {
+        const exponent = bits >> 10 & 31, fraction = (bits & 1023) / 1024
+        return (bits >> 15 ? -1 : 1) * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction)
+    })
 }
 
 // ---- The network and what follows it
