@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAT', 'BARS_CSS', 'VERDICT_CSS', 'CARDS_CSS', 'SIMILAR_CSS', 'GUIDE_CSS', 'MANY_CSS', 'LARGEST', 'LOCK', 'SAID',
-           'PHOTO_CSS', 'SLIDE', 'ON_LOAD', 'PAGE_CSS', 'ANSWER_CSS', 'COLOURS', 'candidates', 'Answer', 'answer',
+           'PHOTO_CSS', 'SLIDE', 'ON_LOAD', 'PAGE_CSS', 'ANSWER_CSS', 'COLOURS', 'candidates', 'Explanation', 'answer',
            'overlay', 'data_uri', 'spoken', 'bars_html', 'verdict_html', 'look_for', 'map_html', 'cards_html',
            'apart_html', 'credit_html', 'similar_html', 'guide_html', 'complaint', 'trouble_html', 'explained_html',
            'answer_html', 'row_html', 'answers_csv', 'many_html', 'fetch_photo', 'note_feedback', 'head_html',
@@ -48,28 +48,28 @@ def candidates(
         count, total = count + 1, total + probability
     return list(prediction.top(count))
 
-# %% ../nbs/11_app.ipynb #9658ebd9
+# %% ../nbs/11_app.ipynb #f577b5d6
 @dataclass(frozen=True)
-class Answer:
+class Explanation:
     "A prediction, and what explains it."
     prediction: Prediction
     square: np.ndarray  # What the network saw, [S, S, 3] uint8
     maps: dict[str, np.ndarray]  # An activation map [h, w] for each candidate, if the model has maps
     similar: list[GalleryPhoto]  # The most similar photos of the gallery, if there is one
 
-# %% ../nbs/11_app.ipynb #04cf746f
+# %% ../nbs/11_app.ipynb #7fc643e6
 def answer(
     classifier:Classifier,
     photo,  # A path, the bytes of a file, a PIL image, or an array
     gallery:Gallery|None=None,  # Photos that may be shown
-) -> Answer:
+) -> Explanation:
     "Classify a photo and explain it, in one run of the network, or raise `ImageError` with the reason."
     square = classifier.backbone.square(photo)
     features = classifier.backbone.run(square[None], 'features')[0] if classifier.has_maps else None
     embedding = classifier.backbone.run(square[None])[0] if features is None else features.mean((1, 2))
     prediction = classifier.head.predict(embedding)
     maps = {} if features is None else {label: activation_map(classifier.head, features, label) for label in candidates(prediction)}
-    return Answer(prediction, square, maps, gallery.similar(embedding) if gallery else [])
+    return Explanation(prediction, square, maps, gallery.similar(embedding) if gallery else [])
 
 # %% ../nbs/11_app.ipynb #5ad38c0e
 HEAT = 255, 112, 32
@@ -255,8 +255,8 @@ def trouble_html(line:str, words:Words) -> str:
     "What the page says in the place of an answer."
     return f'<div class="ac-trouble" role="alert"><h2>{words.say("trouble")}</h2><p>{escape(line)}</p></div>'
 
-# %% ../nbs/11_app.ipynb #f91887b5
-def explained_html(found:Answer, threshold:float, words:Words) -> str:
+# %% ../nbs/11_app.ipynb #9fe7cdce
+def explained_html(found:Explanation, threshold:float, words:Words) -> str:
     "An answer and what explains it."
     parts = (verdict_html(found.prediction, words), bars_html(found.prediction, threshold, words), cards_html(found.square, found.maps, words),
              apart_html(found.prediction, words), similar_html(found.similar, words))

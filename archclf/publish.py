@@ -6,7 +6,7 @@
 __all__ = ['SECRET_FILES', 'PICKLES', 'SECRETS', 'PATTERNS', 'MOST_BYTES', 'MOST_FILES', 'MOST_IN_A_FOLDER', 'START', 'ZERO_GPU',
            'REFUSALS', 'SILENCE', 'CUT_OFF', 'BROKEN', 'PATIENCE', 'PAUSE', 'PublishError', 'read_front_matter',
            'recognise', 'check_name', 'list_files', 'check_secrets', 'is_picture', 'read_credits', 'check_pictures',
-           'check_limits', 'Plan', 'check_repository', 'plan', 'explain', 'plans', 'publish']
+           'check_limits', 'Plan', 'check_repository', 'make_plan', 'explain', 'plans', 'publish']
 
 # %% ../nbs/12b_publish.ipynb #6065d686
 import json
@@ -203,7 +203,7 @@ def check_repository(repository:str):
 START, ZERO_GPU = {'gradio': 'app.py', 'static': 'index.html'}, 'zero-a10g'
 
 
-def plan(
+def make_plan(
     folder:'str|os.PathLike',  # Written by `archclf space` or `archclf train`
     repository:str,  # Where to, USER/NAME
 ) -> Plan:
@@ -317,7 +317,7 @@ def plans(
     push_model:str|None=None,  # USER/NAME for the model of a Space to have a repository of its own, too
 ) -> list[Plan]:  # In the order of sending
     "Everything that `publish` would send."
-    planned = plan(folder, repository)
+    planned = make_plan(folder, repository)
     if not push_model: return [planned]
     if planned.kind == 'model': raise PublishError(f"{folder}: is a model itself, and goes to {repository}; leave out --push-model {push_model}")
     if 'model/model.json' not in planned.files: raise PublishError(f"{folder}: no model/model.json in it; expected a Space folder with its model, as `archclf space` writes it")

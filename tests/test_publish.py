@@ -12,7 +12,7 @@ import pytest
 from hubserver import Hub
 
 from archclf.classifier import FILES, MODELS, Classifier
-from archclf.publish import PublishError, plan, plans
+from archclf.publish import PublishError, make_plan, plans
 from archclf.sample import draw_facade
 
 SHIPPED = MODELS/'styles8'
@@ -119,7 +119,7 @@ def test_a_space_on_zero_gpu_is_created_with_it(at, hub, space):
     assert at('publish', space, 'ada/which-style').returncode == 0
     assert hub.repositories['space', 'ada/which-style'].hardware == 'zero-a10g'
     (space/'README.md').write_text(README.format(sdk='gradio', more='suggested_hardware: a100-large\n'))
-    assert plan(space, 'ada/which-style').hardware is None, 'nothing that costs money'
+    assert make_plan(space, 'ada/which-style').hardware is None, 'nothing that costs money'
 
 
 @pytest.mark.parametrize('more', ['', 'models:\n- bob/other\n', 'models:\n  - bob/other\nlicense: mit\n', 'models: [bob/other]\nlicense: mit\n'])
@@ -170,7 +170,7 @@ def test_secrets_in_files(refused, hub, space, kind):
 def test_what_only_contains_the_shape_of_a_secret_is_none(space):
     for kind in set(SECRETS) - {'private key'}: (space/'examples'/f'{kind}.txt').write_text(f'data:image/png;base64,QUJD{SECRETS[kind]}')
     (space/'examples'/'code.py').write_text('token = os.environ["HF_TOKEN"]\nhf_tokens = dict(hf_a=1)\n.sk-toggleable__content-with-a-rather-long-name {}')
-    assert len(plan(space, 'ada/which-style').files) == len(contents(space))
+    assert len(make_plan(space, 'ada/which-style').files) == len(contents(space))
 
 
 @pytest.mark.parametrize('name, words', [
@@ -179,16 +179,16 @@ def test_what_only_contains_the_shape_of_a_secret_is_none(space):
 def test_files_that_are_not_for_others(space, name, words):
     (space/'examples'/name).parent.mkdir(exist_ok=True)
     (space/'examples'/name).write_text('x')
-    with pytest.raises(PublishError, match=rf'examples/{name.split("/")[0]}: .*{words}'): plan(space, 'ada/which-style')
+    with pytest.raises(PublishError, match=rf'examples/{name.split("/")[0]}: .*{words}'): make_plan(space, 'ada/which-style')
 
 
 def test_symbolic_links(space):
     for target in 'app.py', 'model':
         (space/'link').symlink_to(space/target)
-        with pytest.raises(PublishError, match='^link: a symbolic link; expected plain files'): plan(space, 'ada/which-style')
+        with pytest.raises(PublishError, match='^link: a symbolic link; expected plain files'): make_plan(space, 'ada/which-style')
         (space/'link').unlink()
     (space/'.gitattributes').write_text('')
-    assert '.gitattributes' in plan(space, 'ada/which-style').files
+    assert '.gitattributes' in make_plan(space, 'ada/which-style').files
 
 
 @pytest.mark.parametrize('changes, words', [
@@ -201,19 +201,19 @@ def test_pictures_need_a_licence(space, changes, words, name):
     picture = (space/'examples'/'gothic.png').rename(space/'examples'/name)
     credit = {'file': name, 'license': 'CC0 1.0', 'sha256': sha256(picture.read_bytes()).hexdigest()} | changes
     (space/'examples'/'credits.json').write_text(json.dumps({'photos': [credit]}))
-    with pytest.raises(PublishError, match=rf'^examples/.*{words}') if words else nullcontext(): plan(space, 'ada/which-style')
+    with pytest.raises(PublishError, match=rf'^examples/.*{words}') if words else nullcontext(): make_plan(space, 'ada/which-style')
 
 
 def test_a_gallery_in_a_model_brings_its_licences(space):
     add_picture(space/'model'/'gallery', '0001.jpg', 'gallery.json', license='CC BY-SA 4.0')
-    assert 'model/gallery/0001.jpg' in plan(space, 'ada/which-style').files
+    assert 'model/gallery/0001.jpg' in make_plan(space, 'ada/which-style').files
     (space/'model'/'gallery'/'gallery.json').unlink()
-    with pytest.raises(PublishError, match='model/gallery/0001.jpg: a picture without a licence'): plan(space, 'ada/which-style')
+    with pytest.raises(PublishError, match='model/gallery/0001.jpg: a picture without a licence'): make_plan(space, 'ada/which-style')
 
 
 def test_folders_that_are_none(space, tmp_path):
     def refuses(folder, words):
-        with pytest.raises(PublishError, match=words): plan(folder, 'ada/which-style')
+        with pytest.raises(PublishError, match=words): make_plan(folder, 'ada/which-style')
     refuses(tmp_path/'nowhere', 'no such folder; expected one written by')
     refuses(tmp_path, 'neither an app nor a model')
     (space/'app.py').unlink()
@@ -223,7 +223,7 @@ def test_folders_that_are_none(space, tmp_path):
         refuses(space, words)
     with pytest.raises(PublishError, match='leave out --push-model ada/other'): plans(SHIPPED, 'ada/styles', 'ada/other')
     for name in 'styles', 'ada/a b', 'ada/x/y', 'ada/-x', 'ada/' + 'x' * 100, '../x', 'https://huggingface.co/ada/styles', '':
-        with pytest.raises(PublishError, match='expected USER/NAME'): plan(SHIPPED, name)
+        with pytest.raises(PublishError, match='expected USER/NAME'): make_plan(SHIPPED, name)
 
 
 def test_a_damaged_model_stays_here(refused, hub, space):

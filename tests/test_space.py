@@ -62,10 +62,16 @@ def address(environment, space):
 
 
 def test_the_environment_is_small_and_without_torch(environment, space):
-    size = int(subprocess.run(['du', '-s', '--block-size=1', environment], capture_output=True, text=True, check=True).stdout.split()[0])
-    assert size <= 480e6  # 450 MiB, and the blocks of another file system
-    assert not any((environment/'lib').glob('python*/site-packages/torch*')) and not any((environment/'lib').glob('python*/site-packages/fastai*'))
-    assert sum(path.stat().st_size for path in space.rglob('*') if path.is_file()) <= 20e6
+    packages = next((environment/'lib').glob('python*/site-packages'))
+    tools = [path for path in packages.iterdir() if path.name.split('-')[0] in ('pip', 'setuptools', 'pkg_resources', '_distutils_hack')]
+    assert disk_space(environment) - disk_space(*tools) <= 450e6
+    assert not [path.name for path in packages.iterdir() if path.name.startswith(('torch', 'fastai', 'nvidia'))]
+    assert disk_space(space) <= 20e6
+
+def disk_space(*paths):
+    "Bytes that files and folders take."
+    lines = subprocess.run(['du', '-s', '--block-size=1', *map(str, paths)], capture_output=True, text=True, check=True).stdout.splitlines()
+    return sum(int(line.split()[0]) for line in lines)
 
 def test_fifty_drawings_get_the_answers_of_archclf(address, tmp_path):
     client, classifier = Client(address, verbose=False), Classifier.open()
