@@ -321,7 +321,7 @@ def plans(
     if not push_model: return [planned]
     if planned.kind == 'model': raise PublishError(f"{folder}: is a model itself, and goes to {repository}; leave out --push-model {push_model}")
     if 'model/model.json' not in planned.files: raise PublishError(f"{folder}: no model/model.json in it; expected a Space folder with its model, as `archclf space` writes it")
-    return [plan(Path(folder)/'model', push_model), planned]
+    return [make_plan(Path(folder)/'model', push_model), planned]
 
 # %% ../nbs/12b_publish.ipynb #2ca54473
 def _name_model(folder, name):
