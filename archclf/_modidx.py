@@ -80,6 +80,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'archclf.classifier.classify_each': ('classifier.html#classify_each', 'archclf/classifier.py'),
                                     'archclf.classifier.download_model': ('classifier.html#download_model', 'archclf/classifier.py'),
                                     'archclf.classifier.embed_each': ('classifier.html#embed_each', 'archclf/classifier.py'),
+                                    'archclf.classifier.endpoint': ('classifier.html#endpoint', 'archclf/classifier.py'),
                                     'archclf.classifier.explain': ('classifier.html#explain', 'archclf/classifier.py'),
                                     'archclf.classifier.find_model': ('classifier.html#find_model', 'archclf/classifier.py'),
                                     'archclf.classifier.hub': ('classifier.html#hub', 'archclf/classifier.py'),

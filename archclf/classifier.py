@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'HUB_SECONDS', 'HUB_TROUBLES', 'Backbone', 'embed_each', 'transform',
-           'softmax', 'Prediction', 'Head', 'activation_map', 'ModelError', 'hub', 'download_model', 'find_model',
-           'read_model', 'check_replaceable', 'is_gallery', 'save_model', 'write_folder', 'model_card', 'Classifier',
-           'classify_each', 'explain']
+           'softmax', 'Prediction', 'Head', 'activation_map', 'ModelError', 'hub', 'endpoint', 'download_model',
+           'find_model', 'read_model', 'check_replaceable', 'is_gallery', 'save_model', 'write_folder', 'model_card',
+           'Classifier', 'classify_each', 'explain']
 
 # %% ../nbs/05_classifier.ipynb #7ba49233
 import hashlib
@@ -172,6 +172,11 @@ def hub():
     huggingface_hub.utils.get_session().timeout = HUB_SECONDS
     return huggingface_hub
 
+
+def endpoint() -> str|None:  # None for the one that the client knows
+    "The address of the Hub in HF_ENDPOINT as it is now; the client reads it once only, whichever library was the first to import it."
+    return os.environ.get('HF_ENDPOINT')
+
 # %% ../nbs/05_classifier.ipynb #6ddecd71
 HUB_TROUBLES = {
     'RepositoryNotFoundError': 'no such model on the Hub, or a private one; check the name, or say who you are with `hf auth login` or HF_TOKEN',
@@ -188,7 +193,7 @@ def download_model(
     match = re.fullmatch(r'hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?', address)
     if not match: raise ModelError(f"{address}: expected hf://USER/NAME, or hf://USER/NAME@REVISION")
     client = hub()
-    try: return Path(client.snapshot_download(match[1], revision=match[2], allow_patterns=['model.json', *FILES, 'gallery/*']))
+    try: return Path(client.snapshot_download(match[1], revision=match[2], endpoint=endpoint(), allow_patterns=['model.json', *FILES, 'gallery/*']))
     except (OSError, ValueError, client.errors.HTTPError) as error:
         reason = HUB_TROUBLES.get(type(error).__name__, f'the download broke off ({type(error).__name__}); check your network and your token, and try again')
         raise ModelError(f"{address}: {reason}") from None  # what a server says may repeat the token

@@ -484,7 +484,7 @@ def main():
     warnings.filterwarnings('ignore', module='PIL')
     if not sys.stderr.isatty(): os.environ |= {'TQDM_DISABLE': '1', 'HF_HUB_DISABLE_PROGRESS_BARS': '1'} | os.environ  # they would flood a log
     for stream in sys.stdin, sys.stdout, sys.stderr: stream.reconfigure(errors='surrogateescape' if stream is sys.stdin else 'backslashreplace')
-    warnings.showwarning = lambda message, *_, **__: print(f'archclf: {message}', file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f'archclf: {message}\n')  # in one piece, from whichever thread
     code, message = _run()
     if message: print(f'archclf: {message}', file=sys.stderr)
     sys.exit(code)

@@ -24,7 +24,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
 
-from .classifier import hub, read_model
+from .classifier import endpoint, hub, read_model
 from .image import FORMATS
 from .licenses import admits, read_license
 
@@ -343,7 +343,7 @@ def publish(
 ) -> str:  # The address of the app or of the model
     "Put a folder on the Hugging Face Hub, or raise `PublishError` with the reason."
     todo, token = plans(folder, repository, push_model), _token()
-    api = hub().HfApi(token=token, library_name='archclf')
+    api = hub().HfApi(endpoint(), token, 'archclf')
     for item in todo:
         address = f'{api.endpoint}/{item.path}'
         print(f'{item.repository}: {len(item.files)} files, {sum(item.files.values()):,} bytes', flush=True)

@@ -92,8 +92,8 @@ def project(tmp_path_factory):
     for name in ('tools/docs.py', 'pyproject.toml', '_quarto.yml', 'settings.ini', 'nbs/posts/index.qmd', 'nbs/site.css', 'nbs/facade.svg'):
         (project/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, project/name)
-    for i, name in enumerate(MODULES):
-        write_notebook(project/f"nbs/{name if '/' in name else f'{i:02d}_{name}'}.ipynb", [f'# {name}\n\n> A page.', 'Words.', ('1 + 1', [])])
+    for i, name in enumerate(MODULES, start=-1):  # `try`, which has no number, comes before the first of them
+        write_notebook(project/f"nbs/{name if '/' in name or name == 'try' else f'{i:02d}_{name}'}.ipynb", [f'# {name}\n\n> A page.', 'Words.', ('1 + 1', [])])
     for name, cells in {'index': INDEX, '00_styles': STYLES, 'posts/2026-11-22-journey': JOURNEY, 'posts/2026-11-01-earlier': EARLIER}.items():
         write_notebook(project/f'nbs/{name}.ipynb', cells)
     settings = dict(doc_host='', doc_baseurl='/', git_url='', branch='main', lib_path='archclf')

@@ -110,7 +110,8 @@ def test_a_learner_from_elsewhere(drawings, tmp_path):
     assert not classifier.has_maps and classifier.classify(table.path[0]).label in set(table.label)
     with pytest.raises(ValueError, match='no feature maps'): explain(classifier, table.path[0])
     from archclf.app import answer_html
-    assert '<figure>' not in answer_html(classifier, {'path': table.path[0], 'orig_name': 'a.jpg'})
+    from archclf.words import Words
+    assert '<figure>' not in answer_html(classifier, {'path': table.path[0], 'orig_name': 'a.jpg'}, Words.open())
     with pytest.raises(ValueError, match='expected one from vision_learner'): save_learner(tmp_path/'other', Learner(loaders, nn.Linear(3, 8), loss_func=nn.CrossEntropyLoss()), table)
     assert not (tmp_path/'other').exists()
 
