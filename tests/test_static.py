@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -560,3 +562,18 @@ def test_a_changed_model_is_not_used(visit, runtime, tmp_path):
     tab.get_by_role('alert').wait_for()
     assert 'model/head.safetensors: changed' in tab.get_by_role('alert').inner_text()
     site.stop()
+
+
+def test_the_documentation_holds_a_classifier_that_works(runtime, browser, tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run([sys.executable, root/'tools/docs.py', 'build', '--out', tmp_path/'docs'], check=True)
+    docs, tab = serve(tmp_path/'docs'), browser.new_page(locale='en-US')
+    try:
+        tab.goto(f'{docs.url}try.html')
+        live = tab.frame_locator('iframe')
+        live.get_by_role('button', name='Drawing of gothic').click()
+        live.get_by_role('heading', name='gothic').first.wait_for()
+        assert live.locator('.ac-bars li').count() == 8
+    finally:
+        tab.close()
+        docs.stop()
