@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['HEAT', 'BARS_CSS', 'VERDICT_CSS', 'CARDS_CSS', 'SIMILAR_CSS', 'GUIDE_CSS', 'MANY_CSS', 'LARGEST', 'LOCK', 'SAID',
-           'PHOTO_CSS', 'SLIDE', 'ON_LOAD', 'PAGE_CSS', 'ANSWER_CSS', 'COLOURS', 'candidates', 'Explanation', 'answer',
-           'overlay', 'data_uri', 'spoken', 'bars_html', 'verdict_html', 'look_for', 'map_html', 'cards_html',
+           'PHOTO_CSS', 'SLIDE', 'ON_LOAD', 'PAGE_CSS', 'ANSWER_CSS', 'COLOURS', 'BUTTONS', 'candidates', 'Explanation',
+           'answer', 'overlay', 'data_uri', 'spoken', 'bars_html', 'verdict_html', 'look_for', 'map_html', 'cards_html',
            'apart_html', 'credit_html', 'similar_html', 'guide_html', 'complaint', 'trouble_html', 'explained_html',
-           'answer_html', 'row_html', 'answers_csv', 'many_html', 'fetch_photo', 'note_feedback', 'head_html',
-           'honesty_html', 'fixed_words', 'draw_examples', 'classify_upload', 'classify_uploads', 'make_app',
-           'example_names', 'settings', 'serve']
+           'answer_html', 'row_html', 'answers_csv', 'many_html', 'fetch_photo', 'check_feedback_file', 'note_feedback',
+           'head_html', 'honesty_html', 'fixed_words', 'draw_examples', 'classify_upload', 'classify_uploads',
+           'make_app', 'example_names', 'settings', 'serve']
 
 # %% ../nbs/11_app.ipynb #0a1e74c0
 import base64
@@ -100,11 +100,11 @@ def spoken(label:str, words:Words) -> str:
     "A label as people say it, safe to put into a page."
     return escape(words.name(label))
 
-# %% ../nbs/11_app.ipynb #7cbebf2c
+# %% ../nbs/11_app.ipynb #6e285f47
 BARS_CSS = '''
 .ac-bars { list-style: none; margin: 1.25rem 0 0; padding: 0; display: grid; gap: .5rem; font-variant-numeric: tabular-nums; }
 .ac-bars li { display: grid; grid-template-columns: minmax(6rem, 2fr) 3fr 3rem; gap: .75rem; align-items: center; line-height: 1.25; }
-.ac-bars b { font-weight: inherit; text-align: right; }
+.ac-bars b { font-weight: inherit; text-align: right; white-space: nowrap; }
 .ac-bars i { position: relative; height: .625rem; border-radius: 1rem; background: color-mix(in srgb, currentcolor 11%, transparent); }
 .ac-bars i::before { content: ""; position: absolute; inset: 0 auto 0 0; width: var(--share); border-radius: inherit; background: var(--bar); }
 .ac-bars i::after { content: ""; position: absolute; inset: -.2rem auto -.2rem var(--sure); border-left: 2px solid; opacity: .35; }
@@ -228,11 +228,12 @@ def similar_html(similar:Sequence[GalleryPhoto], words:Words) -> str:
     if not figures: return ''
     return f'<section class="ac-more"><h3>{words.say("similar")}</h3><div class="ac-similar">{figures}</div><p class="ac-note">{words.say("smaller")}</p></section>'
 
-# %% ../nbs/11_app.ipynb #c5b1921d
+# %% ../nbs/11_app.ipynb #e5fa4ea0
 GUIDE_CSS = '''
 .ac-guide { display: grid; grid-template-columns: 9rem 1fr; gap: .6rem 1.25rem; margin: 1rem 0 0; line-height: 1.4; }
 .ac-guide dt { font-weight: 650; } .ac-guide :is(dt, dd)::first-letter { text-transform: uppercase; } .ac-guide dd { margin: 0; opacity: .85; }
 .ac-trouble { border-left: 3px solid #c0613f; padding: .25rem 0 .25rem 1rem; overflow-wrap: anywhere; }
+@media (max-width: 26rem) { .ac-guide { grid-template-columns: 1fr; gap: .1rem; } .ac-guide dd { margin-bottom: .6rem; } }
 '''
 
 
@@ -347,6 +348,12 @@ def fetch_photo(
     path.write_bytes(data)
     return str(path)
 
+# %% ../nbs/11_app.ipynb #e48c3a3f
+def check_feedback_file(path:'str|os.PathLike'):
+    "Refuse a file that cannot be written to before anybody is asked."
+    try: open(path, 'a', encoding='utf-8').close()
+    except OSError as error: raise ValueError(f"{path}: cannot be written to ({error.strerror}); expected a file for feedback, such as feedback.jsonl") from error
+
 # %% ../nbs/11_app.ipynb #121ba4a7
 LOCK = threading.Lock()
 
@@ -392,8 +399,8 @@ def honesty_html(
     return (f'<h2>{words.say("honest")}</h2><p>{escape(numbers)} {escape(words.say("measured", how=metrics["how"]))}</p><details><summary>{words.say("weak")}</summary><ul>{notes}</ul></details>'
             f'<p>{words.say("private")}</p>')
 
-# %% ../nbs/11_app.ipynb #bac917b1
-SAID = 'one photo', 'many photos', 'drop', 'drop many', 'address', 'fetch', 'examples', 'right', 'yes', 'other', 'thanks', 'your photo'
+# %% ../nbs/11_app.ipynb #35dd9d0c
+SAID = 'one photo', 'many photos', 'drop', 'drop many', 'address', 'fetch', 'examples', 'right', 'yes', 'other', 'thanks'
 
 
 def fixed_words(
@@ -442,10 +449,10 @@ ON_LOAD = '''async () => {
     })
 }'''
 
-# %% ../nbs/11_app.ipynb #ac87e2dd
+# %% ../nbs/11_app.ipynb #6f19a865
 def _photo_column(say, examples):
     import gradio
-    photo = gradio.Image(type='filepath', image_mode=None, sources=['upload', 'clipboard', 'webcam'], height=320, label=say('your photo'), show_label=False,
+    photo = gradio.Image(type='filepath', image_mode=None, sources=['upload', 'clipboard', 'webcam'], height=320, label='Photo', show_label=False,
                          buttons=[], placeholder=say('drop'), alt_text='', elem_id='ac-photo')
     with gradio.Row(elem_id='ac-address'):
         address = gradio.Textbox(label=say('address'), placeholder='https://', max_lines=1, scale=4)
@@ -462,18 +469,19 @@ def _answer_photo(classifier, gallery, photo, result, limits):
     def show(upload, request:Request): return answer_html(classifier, upload, _words(request), gallery)
     photo.change(show, photo, result, api_visibility='private', show_progress='minimal', **limits)
 
-# %% ../nbs/11_app.ipynb #e37729ec
+# %% ../nbs/11_app.ipynb #fad6c559
 def _answer_address(photo, address, fetch, result):
     from gradio import Request, on, skip
     web = Web()
     def get(url, request:Request):
+        if not url.strip(): return skip(), skip()
         words = _words(request)
         try: return fetch_photo(url, web, photo.GRADIO_CACHE), skip()
         except ImageError as error: return skip(), trouble_html(complaint(error, url, words), words)
-        except WebError as error: return skip(), trouble_html(words.say('no answer', url=url, reason=error.reason), words)
+        except WebError: return skip(), trouble_html(words.say('no answer', url=url), words)
     on([fetch.click, address.submit], get, address, [photo, result], api_visibility='private', show_progress='minimal', concurrency_limit=4)
 
-# %% ../nbs/11_app.ipynb #29be84ec
+# %% ../nbs/11_app.ipynb #e4020175
 def _feedback_row(classifier, path, photo, say, limits):
     import gradio
     choices = [(say(f'label {i}'), label) for i, label in enumerate(classifier.head.labels)] + [(say('other'), '')]
@@ -486,7 +494,7 @@ def _feedback_row(classifier, path, photo, say, limits):
         return say('thanks')
     quiet = dict(api_visibility='private', show_progress='hidden')
     photo.change(lambda upload: (gradio.update(visible=bool(upload)), None, say('stored')), photo, [row, no, noted], preprocess=False, **quiet)
-    yes.click(lambda upload: note(upload, classifier.classify(upload['path']).label), photo, noted, **quiet, **limits)
+    yes.click(lambda upload: (note(upload, classifier.classify(upload['path']).label), None), photo, [noted, no], **quiet, **limits)
     no.select(note, [photo, no], noted, **quiet, **limits)
 
 # %% ../nbs/11_app.ipynb #2edfb08a
@@ -545,7 +553,7 @@ def _program_interface(classifier, photo, photos, limits):
         answer = gradio.JSON(visible=False, label='Answer')
         gradio.Button(visible=False).click(function, source, answer, api_name=function.__name__, api_description=said[function], **limits)
 
-# %% ../nbs/11_app.ipynb #edea3f33
+# %% ../nbs/11_app.ipynb #262facf8
 def make_app(
     classifier:Classifier,
     gallery:Gallery|None=None,  # Photos that may be shown beside an answer
@@ -555,6 +563,7 @@ def make_app(
     "The page over a classifier. Launch it with `serve`, or with `.launch(**settings(classifier))`."
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     import gradio
+    if feedback: check_feedback_file(feedback)
     say, limits = gradio.I18n(), dict(concurrency_limit=2, concurrency_id='network', preprocess=False)
     blocks = gradio.Blocks(title=classifier.info['name'], analytics_enabled=False, delete_cache=(300, 3000))
     with tempfile.TemporaryDirectory() as folder, blocks as page:
@@ -575,7 +584,7 @@ def example_names(
     each, labels = {language: Words.open(language) for language in LANGUAGES}, [Path(path).stem for path in pictures]
     return {language: {label: words.say('example', label=words.name(label)) for label in labels} for language, words in each.items()}
 
-# %% ../nbs/11_app.ipynb #f1a26bd6
+# %% ../nbs/11_app.ipynb #60f0c0f1
 PAGE_CSS = '''
 .gradio-container { max-width: 68rem !important; margin: 0 auto !important; }
 .gradio-container :is(h1, h2, h3) { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, "Noto Serif", Georgia, serif; letter-spacing: -.005em; }
@@ -589,17 +598,21 @@ PAGE_CSS = '''
 #ac-honesty :is(p, details) { max-width: 46rem; margin: .5rem 0; }
 #ac-honesty summary { cursor: pointer; color: var(--link-text-color); } #ac-honesty ul { padding-left: 1.1rem; list-style: disc; }
 #ac-feedback { border-top: 1px solid var(--border-color-primary); padding-top: 1rem; margin-top: .5rem; gap: .5rem; }
-#ac-feedback .html-container { padding: 0; } #ac-feedback .row { align-items: end; } .ac-right { font-weight: 650; }
+#ac-feedback .html-container { padding: 0; } #ac-feedback .row { align-items: stretch; } .ac-right { font-weight: 650; }
+#ac-feedback button { height: 100%; }
+.gradio-container:has(#ac-answer .ac-trouble) #ac-feedback { display: none; }
 #ac-photos .icon-button-wrapper > button:has(input) { display: none; }
 footer .divider { display: none; } footer button { color: var(--body-text-color) !important; } .ac-note a { color: var(--link-text-color); }
 '''
 ANSWER_CSS = VERDICT_CSS + BARS_CSS + CARDS_CSS + SIMILAR_CSS + GUIDE_CSS + MANY_CSS
 
-# %% ../nbs/11_app.ipynb #18a288b6
+# %% ../nbs/11_app.ipynb #5ef8fa9f
 COLOURS = dict(
     body_background_fill='#fbfaf8', body_background_fill_dark='#17191c', block_background_fill='#fff', block_background_fill_dark='#1f2226',
     body_text_color='#24282c', body_text_color_dark='#d6d5d1', border_color_primary='#e2e0db', border_color_primary_dark='#33373c',
     link_text_color='#9d4226', link_text_color_dark='#e39a7c', color_accent='#b4573a')
+BUTTONS = {f'{name}{scheme}': colour for scheme in ('', '_dark') for name, colour in {
+    'button_primary_background_fill': '#9d4226', 'button_primary_background_fill_hover': '#843519', 'button_primary_text_color': '#fff'}.items()}
 
 
 def settings(
@@ -610,8 +623,9 @@ def settings(
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     from gradio import I18n, themes
     theme = themes.Base(neutral_hue='stone', radius_size='lg', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
-    said = {language: fixed_words(classifier, Words.open(language), str(feedback or '')) for language in LANGUAGES}
-    return dict(i18n=I18n(**said), theme=theme.set(**COLOURS), css=PAGE_CSS + PHOTO_CSS + ANSWER_CSS, max_file_size=LARGEST,
+    said = {language: fixed_words(classifier, Words.open(language), Path(feedback or '').name) for language in LANGUAGES}
+    return dict(i18n=I18n(**said), theme=theme.set(**COLOURS, **BUTTONS, link_text_color_hover='#843519', link_text_color_hover_dark='#f0b59d'),
+                auth_message=escape(classifier.info['name']), css=PAGE_CSS + PHOTO_CSS + ANSWER_CSS, max_file_size=LARGEST,
                 footer_links=['api'], run_history=False, enable_monitoring=False, state_session_capacity=256, show_error=True, share=False, ssr_mode=False, inline=False, quiet=True)
 
 # %% ../nbs/11_app.ipynb #7af66694

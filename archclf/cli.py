@@ -322,12 +322,20 @@ def _check_mcp():
     if not find_spec('mcp'): raise ValueError("--mcp needs another package; run: pip install 'archclf[mcp]'")
 
 
-def _feedback_file(wish, host, share):
+def _is_local(host):
     from ipaddress import ip_address
+    try: return host == 'localhost' or ip_address(host).is_loopback
+    except ValueError: return False
+
+
+def _feedback_file(wish, host, share):
     if wish: return None if wish == 'none' else wish
-    try: alone = host == 'localhost' or ip_address(host).is_loopback
-    except ValueError: alone = False
-    return 'feedback.jsonl' if alone and not share else None
+    return 'feedback.jsonl' if _is_local(host) and not share else None
+
+
+def _addresses(page, host):
+    others = [] if _is_local(host) else [f'http://<address of this machine>:{page.server_port}/ for others']
+    return ', '.join([page.local_url, *others, *([page.share_url] if page.share_url else [])])
 
 # %% ../nbs/13_cli.ipynb #665366ed
 @app.command('app')
@@ -335,7 +343,7 @@ def open_app(
     model: Model = None,
     host: Annotated[str, typer.Option(help='Address to listen on; 0.0.0.0 lets other machines in.')] = '127.0.0.1',
     port: Annotated[Optional[int], typer.Option(min=1, max=65535, help='Port to listen on. Left out: the first free one from 7860.')] = None,
-    share: Annotated[bool, typer.Option('--share', help='Also give it a public address for a week, through a server of Gradio.')] = False,
+    share: Annotated[bool, typer.Option('--share', help='Also give it a public address for up to a week, through a server of Gradio.')] = False,
     auth: Annotated[Optional[str], typer.Option(metavar='USER:PASSWORD', envvar='ARCHCLF_AUTH', help='Ask for this name and password.')] = None,
     feedback: Annotated[Optional[str], typer.Option(metavar='FILE', help='Ask whether answers are right and note it here, without the photos; none: do not ask. Left out: feedback.jsonl, or none when others can reach the page.')] = None,
     mcp: Annotated[bool, typer.Option('--mcp', help='Answer assistants, too (Model Context Protocol). Needs archclf[mcp].')] = False,
@@ -349,7 +357,8 @@ def open_app(
     from archclf.app import serve
     from archclf.gallery import Gallery
     page = serve(classifier, host, port, gallery=Gallery.open(folder, classifier), feedback=_feedback_file(feedback, host, share), **more)
-    print(f"{page.local_url}{f' and {page.share_url}' if page.share_url else ''}  (Ctrl-C stops it)", flush=True)
+    print(_addresses(page, host), ' (Ctrl-C stops it)', flush=True)
+    if share and not page.share_url: print('archclf: no public address was to be had, see above; the page is on this machine only', file=sys.stderr)
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # gradio has its own way to stop
     page.block_thread()
@@ -365,6 +374,7 @@ def gallery_command(
 ):
     "Let a model show the photos that a new one resembles."
     from archclf.gallery import write_gallery
+    if str(model).startswith('hf:'): raise ValueError(f"--model {model}: expected a model folder on this machine, since a gallery is written into it")
     print(write_gallery(model, photos, license, per_class, seed))
 
 # %% ../nbs/13_cli.ipynb #8bdeaa23
@@ -405,7 +415,7 @@ def publish_folder(
 ):
     "Put an app or a model on the Hugging Face Hub."
     from archclf.publish import plans, publish
-    if dry_run: print(*plans(folder, repository, push_model), sep='\n\n')
+    if dry_run: print(*plans(folder, repository, push_model), 'all of it may be sent; nothing was, leave out --dry-run for that', sep='\n\n')
     else: print(publish(folder, repository, private, push_model))
 
 # %% ../nbs/13_cli.ipynb #4076630a

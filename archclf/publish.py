@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from hashlib import sha256
+from ipaddress import ip_address
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
+from urllib.parse import urlsplit
 
 from .classifier import endpoint, hub, read_model
 from .image import FORMATS
@@ -154,6 +156,13 @@ def check_pictures(
         if not admits('free', license): raise PublishError(f"{file}: its licence is {license.name}; expected one that allows sharing. Delete the picture")
         if photo.get('sha256') != sha256((folder/file).read_bytes()).hexdigest():
             raise PublishError(f"{file}: not the picture that its credits tell of (another SHA-256); write the folder again, or delete the picture")
+        if _is_private(photo.get('page')): raise PublishError(f"{file}: its credits lead to {photo['page']}, which nobody else can open; expected a public address")
+
+
+def _is_private(address):
+    host = urlsplit(str(address or '')).hostname or ''
+    try: return host == 'localhost' or not ip_address(host).is_global
+    except ValueError: return False
 
 # %% ../nbs/12b_publish.ipynb #011e3386
 MOST_BYTES, MOST_FILES, MOST_IN_A_FOLDER = 10**9, 100_000, 10_000

@@ -149,6 +149,7 @@ On the page, `await archclf.classify(blob)` gives `label`, `confidence`, `sure` 
 - The page was written by [archclf](https://pypi.org/project/archclf/), Apache License 2.0.
 - {runtime}
 - The drawings in `examples/`, if there are any: CC0 1.0.
+- The photos in `model/gallery/`, if there are any: each under its own licence, see `model/gallery/gallery.json`.
 '''
 HERE = 'ONNX Runtime Web {version}, in `runtime/`: © Microsoft Corporation, MIT License, with [its parts](runtime/ThirdPartyNotices.txt).'
 THERE = 'ONNX Runtime Web {version}, © Microsoft Corporation, MIT License, is loaded from {cdn}, which learns the address of the visitor but not the photo.'
@@ -169,7 +170,8 @@ def check_space_replaceable(out:'str|os.PathLike'):
     "Refuse to write a Space where something else is."
     out = Path(out)
     if not out.exists() or out.is_dir() and not any(out.iterdir()): return
-    others = sorted({path.name for path in out.iterdir()} - PARTS) if out.is_dir() else [out.name]
+    if not out.is_dir(): raise SpaceError(f"{out}: is a file; choose another name")
+    others = sorted({path.name for path in out.iterdir()} - PARTS)
     if others: raise SpaceError(f"{out}: exists and holds {others[0]}, which is not part of a Space; choose another name or move it away")
     if not (out/'README.md').is_file() or '"archclf"' not in (out/'README.md').read_text('utf-8', 'replace')[:1000]:
         raise SpaceError(f"{out}: exists and was not written by archclf; choose another name or move it away")
@@ -233,7 +235,7 @@ here = Path(__file__).parent
 classifier = Classifier.open(here/'model')
 feedback = os.environ.get('ARCHCLF_FEEDBACK')  # a file; when it is named, visitors are asked whether an answer was right
 page = make_app(classifier, Gallery.open(here/'model', classifier), feedback, examples=here/'examples')
-if __name__ == '__main__': page.launch(**settings(classifier, feedback))
+if __name__ == '__main__': page.launch(**settings(classifier, feedback) | dict(quiet=False))
 '''
 ZERO_GPU = '''
 import spaces
@@ -256,6 +258,7 @@ To run it here: `pip install -r requirements.txt`, then `python app.py`. Nothing
 - The model, in `model/`: see [its card](model/README.md).
 - The page, in `archclf/`, was written by [archclf](https://pypi.org/project/archclf/), Apache License 2.0.
 - The drawings in `examples/`, if there are any: CC0 1.0.
+- The photos in `model/gallery/`, if there are any: each under its own licence, see `model/gallery/gallery.json`.
 '''
 
 

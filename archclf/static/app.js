@@ -33,7 +33,9 @@ const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
-const number = (value, digits) => value.toFixed(digits).replace('.', text('decimal'))
+// Halves go to the even digit, as in Python.
+const number = (value, digits) => new Intl.NumberFormat('en', {minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: 'halfEven', useGrouping: false})
+    .format(value).replace('.', text('decimal'))
 
 // A probability is never 0% and never 100%; a measured share has so many digits.
 function percent(share, digits) {
@@ -304,7 +306,7 @@ async function start() {
 }
 
 const starting = start().then(() => true, error => {
-    place('', trouble(words ? say('cannot start', {reason: error.message}) : error.message))
+    place('', trouble(!words ? error.message : error.address ? say('cannot load', {address: error.address}) : say('cannot start', {reason: error.message})))
     $('#ac-main').hidden = false
     return false
 }).finally(() => { $('#ac-loading').hidden = true })

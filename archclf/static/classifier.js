@@ -92,7 +92,8 @@ export function toSquare(bitmap, size, crop, strip = 128) {
 // ---- Files, with progress and with their fingerprints checked
 
 export async function load({path, integrity}, received = () => {}) {
-    const response = await fetch(path), chunks = []
+    const unreachable = () => { throw Object.assign(new Error(`${path} cannot be reached`), {address: new URL(path, location.href).host}) }
+    const response = await fetch(path).catch(unreachable), chunks = []
     if (!response.ok) throw new Error(`${path}: ${response.status}`)
     for (const reader = response.body.getReader();;) {
         const {done, value} = await reader.read()
