@@ -385,8 +385,8 @@ def another(runtime, tmp_path):
     "Serve a Space over the shipped network with other labels."
     info, contents = read_model()
     head, sites = Classifier.open().head, []
-    def another(labels, name='Another', change=lambda model: None):
-        model = save_model(tmp_path/'model', contents['backbone.onnx'], head.weight[:len(labels)], head.bias[:len(labels)], info | {'labels': labels, 'name': name})
+    def another(labels, name='Another', change=lambda model: None, **more):
+        model = save_model(tmp_path/'model', contents['backbone.onnx'], head.weight[:len(labels)], head.bias[:len(labels)], info | {'labels': labels, 'name': name} | more)
         change(model)
         sites.append(serve(write_static(tmp_path/'space', model, runtime)))
         return sites[-1]
@@ -577,3 +577,16 @@ def test_the_documentation_holds_a_classifier_that_works(runtime, browser, tmp_p
     finally:
         tab.close()
         docs.stop()
+
+
+def test_the_shares_are_rounded_as_in_python(visit, another):
+    tab = visit(another(['gothic', 'modern'], metrics=read_model()[0]['metrics'] | {'accuracy': .8625, 'interval': [.8125, .9035]}).url)
+    english = Words.open()
+    assert f'{english.percent(.8625, 1)} of photos (95% interval {english.percent(.8125, 1)} to {english.percent(.9035, 1)})' in tab.locator('#ac-honesty').inner_text()
+
+def test_a_runtime_out_of_reach_is_named(visit, from_cdn):
+    tab = visit('about:blank', ready=False, service_workers='block')
+    tab.context.route(f'{CDN}/**', lambda route: route.abort())
+    tab.goto(f'{from_cdn.url}?lang=de')
+    tab.get_by_role('alert').wait_for()
+    assert tab.get_by_role('alert').inner_text() == Words.open('de').say('cannot load', address='cdn.jsdelivr.net')

@@ -33,9 +33,11 @@ const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
-// Halves go to the even digit, as in Python.
-const number = (value, digits) => new Intl.NumberFormat('en', {minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: 'halfEven', useGrouping: false})
-    .format(value).replace('.', text('decimal'))
+// An exact half goes to the even digit, as in Python; toFixed would take the larger.
+function number(value, digits) {
+    const rounded = value.toFixed(digits), half = /^50*$/.test(value.toFixed(60).split('.')[1].slice(digits))
+    return (half && rounded.at(-1) % 2 ? (rounded - 10 ** -digits).toFixed(digits) : rounded).replace('.', text('decimal'))
+}
 
 // A probability is never 0% and never 100%; a measured share has so many digits.
 function percent(share, digits) {
