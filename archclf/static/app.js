@@ -33,6 +33,7 @@ const text = (key, values) => say(key, values).flat(Infinity).join('')
 const lookUp = (table, key) => Object.hasOwn(table, key) ? table[key] : ''
 const nameOf = label => lookUp(words.names, label) || label.replace(/[-_]/g, ' ').split(/\s+/).filter(Boolean).join(' ') || label
 const listed = (items, last) => items.map((item, i) => [i ? text(i < items.length - 1 ? 'separator' : last) : '', item])
+
 // An exact half goes to the even digit, as in Python; toFixed would take the larger.
 function number(value, digits) {
     const rounded = value.toFixed(digits), half = /^50*$/.test(value.toFixed(60).split('.')[1].slice(digits))
