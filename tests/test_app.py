@@ -32,7 +32,8 @@ from archclf.words import Words
 
 ODD = 3, 5, 8, 13, 21, 23, 27, 29, 30, 31  # AVIF, alpha, CMYK, two frames, .img, cut off, 16 bits, animated, turned, a bomb
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run']
+ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--no-first-run',
+             '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
 AXE = Path(__file__).parent/'node_modules/axe-core/axe.min.js'
 HOSTILE = ['<img src=x onerror="document.title=1">', '${1+1} {{2}}', '</script><b>bold']
 
@@ -331,6 +332,17 @@ def test_a_photo_is_dropped(tab, files):
     }""", picture)
     tab.locator('#ac-photo button[aria-dropeffect]').dispatch_event('drop', {'dataTransfer': transfer})
     tab.locator('#ac-answer').get_by_role('heading', name='byzantine').first.wait_for()
+
+def test_a_photo_is_taken(browser, page):
+    context = browser.new_context(permissions=['camera'])
+    tab = context.new_page()
+    tab.goto(page.local_url)
+    tab.get_by_label('Capture from camera').click()
+    tab.locator('#ac-photo').get_by_text('Webcam').first.click()
+    tab.wait_for_timeout(1500)  # until the camera delivers
+    tab.get_by_label('capture photo').click()
+    tab.locator('#ac-answer .ac-bars').wait_for()
+    context.close()
 
 def test_many_photos_get_a_line_each_and_a_table(tab, classifier, files):
     tab.get_by_role('tab', name='Many photos').click()
