@@ -492,6 +492,7 @@ def test_it_works_inside_another_page(visit, site, files, tmp_path):
     outer = serve(tmp_path)
     tab = visit(outer.url, ready=False)
     frame = tab.frame_locator('iframe')
+    frame.locator('#ac-main').wait_for()
     frame.locator('#ac-photo input').set_input_files(files/'sure.png')
     frame.get_by_role('heading', name='byzantine').wait_for()
     outer.stop()
