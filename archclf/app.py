@@ -100,7 +100,7 @@ def spoken(label:str, words:Words) -> str:
     "A label as people say it, safe to put into a page."
     return escape(words.name(label))
 
-# %% ../nbs/11_app.ipynb #6e285f47
+# %% ../nbs/11_app.ipynb #4663e4f7
 BARS_CSS = '''
 .ac-bars { list-style: none; margin: 1.25rem 0 0; padding: 0; display: grid; gap: .5rem; font-variant-numeric: tabular-nums; }
 .ac-bars li { display: grid; grid-template-columns: minmax(6rem, 2fr) 3fr 3rem; gap: .75rem; align-items: center; line-height: 1.25; }
@@ -112,7 +112,7 @@ BARS_CSS = '''
 .ac-note { font-size: .8125rem; opacity: .85; margin: .75rem 0 0; }
 '''
 
-
+# %% ../nbs/11_app.ipynb #54398c15
 def bars_html(
     prediction:Prediction,
     threshold:float,  # Confidence from which it is sure
@@ -127,7 +127,7 @@ def bars_html(
     more = ' ' + words.say('rest', count=len(rest), percent=words.percent(sum(rest))) if rest else ''
     return f'<ol class="ac-bars">{"".join(rows)}</ol><p class="ac-note">{escape(words.say("threshold", percent=words.percent(threshold)) + more)}</p>'
 
-# %% ../nbs/11_app.ipynb #b68b6054
+# %% ../nbs/11_app.ipynb #441f3a5c
 VERDICT_CSS = '''
 .ac-verdict h2 { font-size: 2rem; line-height: 1.15; margin: 0; }
 .ac-verdict h2::first-letter { text-transform: uppercase; }
@@ -136,7 +136,7 @@ VERDICT_CSS = '''
 .ac-verdict p + p { opacity: .85; }
 '''
 
-
+# %% ../nbs/11_app.ipynb #2642a052
 def verdict_html(prediction:Prediction, words:Words) -> str:
     "The answer in words."
     if prediction.sure:
@@ -145,7 +145,7 @@ def verdict_html(prediction:Prediction, words:Words) -> str:
     lines = words.say('may be', classes=words.listed(named, 'or')), words.say('may settle', count=len(prediction.probabilities))
     return f'<div class="ac-verdict"><h2>{words.say("not sure")}</h2><p>{lines[0]}</p><p>{lines[1]}</p></div>'
 
-# %% ../nbs/11_app.ipynb #a9c658d9
+# %% ../nbs/11_app.ipynb #b1391c64
 CARDS_CSS = '''
 .ac-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1.25rem; margin-top: 1.75rem; }
 .ac-cards figure { margin: 0; }
@@ -162,7 +162,7 @@ CARDS_CSS = '''
 .ac-slider input { flex: 0 1 12rem; min-width: 6rem; accent-color: #c0613f; }
 '''
 
-
+# %% ../nbs/11_app.ipynb #0987bdf6
 def look_for(label:str, words:Words) -> str:
     "How to recognise a class, as far as archclf knows it."
     sentence = words.look_for(label)
@@ -204,7 +204,7 @@ def apart_html(prediction:Prediction, words:Words) -> str:
     if not sentence: return ''
     return f'<p class="ac-apart"><strong>{words.say("apart", first=spoken(first, words), second=spoken(second, words))}</strong>{escape(sentence)}</p>'
 
-# %% ../nbs/11_app.ipynb #65acb4ae
+# %% ../nbs/11_app.ipynb #8fa8e215
 SIMILAR_CSS = '''
 .ac-similar { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin-top: .75rem; }
 .ac-similar figure { margin: 0; } .ac-similar img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: .5rem; display: block; margin: 0; }
@@ -212,7 +212,7 @@ SIMILAR_CSS = '''
 .ac-similar strong { display: block; font-size: .8125rem; } .ac-explained a, .ac-many + p a { margin: 0; padding: 0; } .ac-more h3 { margin: 1.75rem 0 0; font-size: 1.0625rem; }
 '''
 
-
+# %% ../nbs/11_app.ipynb #89e93d4d
 def credit_html(photo:GalleryPhoto, words:Words) -> str:
     "Whose a photo is, with links to it and to its licence."
     link = lambda text, address: f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(text)}</a>' if address else escape(text)
@@ -228,7 +228,7 @@ def similar_html(similar:Sequence[GalleryPhoto], words:Words) -> str:
     if not figures: return ''
     return f'<section class="ac-more"><h3>{words.say("similar")}</h3><div class="ac-similar">{figures}</div><p class="ac-note">{words.say("smaller")}</p></section>'
 
-# %% ../nbs/11_app.ipynb #e5fa4ea0
+# %% ../nbs/11_app.ipynb #4a375995
 GUIDE_CSS = '''
 .ac-guide { display: grid; grid-template-columns: 9rem 1fr; gap: .6rem 1.25rem; margin: 1rem 0 0; line-height: 1.4; }
 .ac-guide dt { font-weight: 650; } .ac-guide :is(dt, dd)::first-letter { text-transform: uppercase; } .ac-guide dd { margin: 0; opacity: .85; }
@@ -236,7 +236,7 @@ GUIDE_CSS = '''
 @media (max-width: 26rem) { .ac-guide { grid-template-columns: 1fr; gap: .1rem; } .ac-guide dd { margin-bottom: .6rem; } }
 '''
 
-
+# %% ../nbs/11_app.ipynb #175c22a8
 def guide_html(labels:Sequence[str], words:Words) -> str:
     "What stands in the place of the answer before there is one."
     rows = ''.join(f'<dt>{spoken(label, words)}</dt><dd>{escape(words.signs(label))}</dd>' for label in labels if words.signs(label))
@@ -256,14 +256,14 @@ def trouble_html(line:str, words:Words) -> str:
     "What the page says in the place of an answer."
     return f'<div class="ac-trouble" role="alert"><h2>{words.say("trouble")}</h2><p>{escape(line)}</p></div>'
 
-# %% ../nbs/11_app.ipynb #9fe7cdce
+# %% ../nbs/11_app.ipynb #2a9f8607
 def explained_html(found:Explanation, threshold:float, words:Words) -> str:
     "An answer and what explains it."
     parts = (verdict_html(found.prediction, words), bars_html(found.prediction, threshold, words), cards_html(found.square, found.maps, words),
              apart_html(found.prediction, words), similar_html(found.similar, words))
     return f'<div class="ac-explained" role="status">{"".join(parts)}</div>'
 
-
+# %% ../nbs/11_app.ipynb #90c1a391
 def answer_html(
     classifier:Classifier,
     photo:dict|None,  # What Gradio knows of an upload: its `path`, and `orig_name`, the name it had
@@ -276,7 +276,7 @@ def answer_html(
     except ImageError as error: return trouble_html(complaint(error, photo['orig_name'], words), words)
     return explained_html(found, classifier.head.threshold, words)
 
-# %% ../nbs/11_app.ipynb #d341f0a1
+# %% ../nbs/11_app.ipynb #e9ea6349
 MANY_CSS = '''
 .ac-many { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .75rem 1.5rem; }
 .ac-many li { display: grid; grid-template-columns: 4.5rem 1fr; gap: .75rem; align-items: center; min-height: 4.5rem; }
@@ -284,7 +284,7 @@ MANY_CSS = '''
 .ac-many small { display: block; opacity: .85; } .ac-many .ac-trouble { grid-column: 1 / -1; }
 '''
 
-
+# %% ../nbs/11_app.ipynb #a0337ca2
 def row_html(
     photo:dict,  # What Gradio knows of an upload
     result:Prediction|ImageError,
@@ -425,7 +425,7 @@ def draw_examples(
     for label, path in paths.items(): draw_facade(label, seed=2).save(path)
     return list(paths.values())
 
-# %% ../nbs/11_app.ipynb #e4dedf1f
+# %% ../nbs/11_app.ipynb #4a1f273e
 PHOTO_CSS = '''
 #ac-photo { background: var(--block-background-fill); }
 #ac-photo .source-selection { border-top: 0; }
@@ -435,6 +435,8 @@ PHOTO_CSS = '''
 #ac-examples img { width: 100%; height: 100%; object-fit: cover; }
 #ac-examples .label svg { display: none; }
 '''
+
+# %% ../nbs/11_app.ipynb #1265b447
 SLIDE = '''element.addEventListener('input', event => event.target.closest('.ac-explained')?.style.setProperty('--heat', event.target.value / 100))'''
 ON_LOAD = '''async () => {
     const images = () => document.querySelectorAll('#ac-examples img')
@@ -518,7 +520,7 @@ def _many_photos(classifier, say, limits):
     photos.change(show, photos, result, api_visibility='private', **limits)
     return photos
 
-# %% ../nbs/11_app.ipynb #b4046713
+# %% ../nbs/11_app.ipynb #5ef967ee
 def _error(error, photo): return f"{photo['orig_name'] or 'The photo'}: {str(error).removeprefix(f'{error.name}: ')}"
 
 
@@ -532,7 +534,7 @@ def classify_upload(
     try: return asdict(classifier.classify(photo['path']))
     except ImageError as error: raise Error(_error(error, photo), print_exception=False) from error
 
-
+# %% ../nbs/11_app.ipynb #a2f21918
 def classify_uploads(
     classifier:Classifier,
     photos:list[dict]|None,  # What Gradio knows of the uploads
@@ -606,7 +608,7 @@ footer .divider { display: none; } footer button { color: var(--body-text-color)
 '''
 ANSWER_CSS = VERDICT_CSS + BARS_CSS + CARDS_CSS + SIMILAR_CSS + GUIDE_CSS + MANY_CSS
 
-# %% ../nbs/11_app.ipynb #5ef8fa9f
+# %% ../nbs/11_app.ipynb #a943d34e
 COLOURS = dict(
     body_background_fill='#fbfaf8', body_background_fill_dark='#17191c', block_background_fill='#fff', block_background_fill_dark='#1f2226',
     body_text_color='#24282c', body_text_color_dark='#d6d5d1', border_color_primary='#e2e0db', border_color_primary_dark='#33373c',
@@ -614,7 +616,7 @@ COLOURS = dict(
 BUTTONS = {f'{name}{scheme}': colour for scheme in ('', '_dark') for name, colour in {
     'button_primary_background_fill': '#9d4226', 'button_primary_background_fill_hover': '#843519', 'button_primary_text_color': '#fff'}.items()}
 
-
+# %% ../nbs/11_app.ipynb #44eaa2b7
 def settings(
     classifier:Classifier,
     feedback:'str|os.PathLike|None'=None,  # The same as for `make_app`

@@ -321,7 +321,7 @@ def _check_mcp():
     from importlib.util import find_spec
     if not find_spec('mcp'): raise ValueError("--mcp needs another package; run: pip install 'archclf[mcp]'")
 
-
+# %% ../nbs/13_cli.ipynb #6eed4181
 def _is_local(host):
     from ipaddress import ip_address
     try: return host == 'localhost' or ip_address(host).is_loopback
@@ -383,7 +383,7 @@ class Kind(str, Enum):
     static = 'static'
     gradio = 'gradio'
 
-
+# %% ../nbs/13_cli.ipynb #e7dfd017
 @app.command('space')
 def write_space(
     out: Annotated[Path, typer.Argument(help='The folder to write.')],
