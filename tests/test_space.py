@@ -96,6 +96,7 @@ def test_odd_files_get_the_answers_of_archclf_or_its_reasons(address, photos):
         except ImageError as error: assert reply == {'error': str(error).replace(str(path), path.name)}
 
 def test_a_visitor_sees_the_answer_and_the_drawings(address, tmp_path):
+    if not CHROMIUM: pytest.skip('needs chromium or google-chrome on the PATH')
     from playwright.sync_api import sync_playwright
     draw_facade('byzantine', seed=1).save(tmp_path/'one.png')
     with sync_playwright() as playwright:
