@@ -471,7 +471,7 @@ def _answer_photo(classifier, gallery, photo, result, limits):
     def show(upload, request:Request): return answer_html(classifier, upload, _words(request), gallery)
     photo.change(show, photo, result, api_visibility='private', show_progress='minimal', **limits)
 
-# %% ../nbs/11_app.ipynb #fad6c559
+# %% ../nbs/11_app.ipynb #04622897
 def _answer_address(photo, address, fetch, result):
     from gradio import Request, on, skip
     web = Web()
@@ -480,7 +480,7 @@ def _answer_address(photo, address, fetch, result):
         words = _words(request)
         try: return fetch_photo(url, web, photo.GRADIO_CACHE), skip()
         except ImageError as error: return skip(), trouble_html(complaint(error, url, words), words)
-        except WebError: return skip(), trouble_html(words.say('no answer', url=url), words)
+        except WebError as error: return skip(), trouble_html(f"{words.say('no answer', url=url)} ({error.reason})", words)
     on([fetch.click, address.submit], get, address, [photo, result], api_visibility='private', show_progress='minimal', concurrency_limit=4)
 
 # %% ../nbs/11_app.ipynb #e4020175

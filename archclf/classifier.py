@@ -12,7 +12,6 @@ __all__ = ['SCALES', 'FORMAT_VERSION', 'MODELS', 'FILES', 'HUB_SECONDS', 'HUB_TR
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections import deque

@@ -13,7 +13,6 @@ later answers against `Classifier.classify` on the same photo. Needs `npm ci --p
 
 PHOTOS holds styles8/. Needs `pip install -e .[dev,train]`, and a package index for the environment.
 """
-import io
 import json
 import os
 import shutil

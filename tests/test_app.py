@@ -365,7 +365,7 @@ def test_an_address_is_fetched_with_the_guards_of_collect(browser, page, neighbo
     look(url)
     alert = tab.locator('#ac-answer').get_by_role('alert')
     alert.wait_for()
-    assert f'{url}: no photo could be fetched' in alert.inner_text() and neighbour.asked == []
+    assert f'{url}: no photo could be fetched' in alert.inner_text() and '(forbidden address)' in alert.inner_text() and neighbour.asked == []
     monkeypatch.setattr('archclf.app.Web', lambda: Web(allow=['127.0.0.1']))
     tab.goto(another().local_url)
     look(url)

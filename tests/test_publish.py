@@ -6,7 +6,6 @@ import socket
 import threading
 from contextlib import nullcontext
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from hubserver import Hub

@@ -8,7 +8,6 @@ import sys
 import time
 import venv
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
